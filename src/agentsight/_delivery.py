@@ -1,0 +1,311 @@
+"""Deliver one conversation's items by `POST /api/v1/batch/`.
+
+One request the server applies whole or not at all. Only what passes a limit of `_contract` (files,
+items or bytes a request) is split, in order, into several such requests. Items that the server
+refuses for ever are named in its answer: they are left out and the rest is sent again at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from agentsight._contract import (
+    BATCH_PATH,
+    MAX_FILES_PER_REQUEST,
+    MAX_ITEMS_PER_BATCH,
+    MAX_JSON_BODY_BYTES,
+    MIB,
+)
+from agentsight._files import Field, File, Multipart
+from agentsight._flow import FileUnreadable, Operation, Reply, Request, is_passing, retry_after_s
+from agentsight._operations import Json, encode, error_of, is_object, read_object
+from agentsight._spool import Item
+from agentsight.exceptions import ConversationNetworkException
+
+_MAX_BATCH_BYTES: Final = MAX_JSON_BODY_BYTES - MIB
+"""Of items; the rest is room for the conversation (64 KiB of metadata) and the files' names."""
+_GZIP_FROM_BYTES: Final = 8 * 1024
+_JSON_TIMEOUT_S: Final = 15.0
+_FILES_TIMEOUT_S: Final = 45.0
+
+
+class Outcome(NamedTuple):
+    """What became of one item."""
+
+    item: Item
+    response: Json | None
+    error: str | None
+    is_final: bool
+    """Stored, or refused for ever: not to be sent again."""
+    lost_files: tuple[tuple[str, str], ...] = ()
+    """Name and reason of files that could not be read; the item went without them."""
+    status: int | None = None
+    """Of the server's refusal."""
+
+
+class Delivery(NamedTuple):
+    """What became of all items, in their order."""
+
+    outcomes: list[Outcome]
+    is_stopped: bool
+    """The server cannot be reached or takes nothing now: other conversations need not try."""
+    retry_after_s: float | None
+
+
+class _Attempt:
+    """State of one delivery; `run` is the operation."""
+
+    def __init__(
+        self, conversation_id: str, items: Sequence[Item], environment: str | None
+    ) -> None:
+        self.opens = [item for item in items if item.kind == "conversation"]
+        self.rest = [item for item in items if item.kind != "conversation"]
+        self.header = _header(conversation_id, self.opens, self.rest, environment)
+        self.bare_header: Json = {"conversation_id": conversation_id}
+        self.outcome_by_key: dict[str, Outcome] = {}
+        self.unreadable: dict[str, str] = {}
+        self.is_stopped = False
+        self.retry_after_s: float | None = None
+
+    def run(self) -> Operation[None]:
+        chunks = deque(_split(self.rest))
+        while not self.is_stopped and (chunks or self._undecided_opens()):
+            chunk = self._readable(chunks.popleft() if chunks else [])
+            if not chunk and not self._undecided_opens():
+                continue
+            try:
+                reply = yield self._request(chunk)
+            except FileUnreadable as error:
+                self.unreadable[error.item_key] = error.reason
+                chunks.appendleft(chunk)
+            except ConversationNetworkException as error:
+                self._stop(str(error))
+            else:
+                chunks.extendleft(reversed(self._read(reply, chunk)))
+
+    def _undecided_opens(self) -> list[Item]:
+        return [item for item in self.opens if item.item_key not in self.outcome_by_key]
+
+    def _readable(self, chunk: list[Item]) -> list[Item]:
+        """Set aside the items that consist of files none of which can be read."""
+        left: list[Item] = []
+        for item in chunk:
+            if item.kind == "attachments" and not self._files(item):
+                self._refuse(item, "none of its files can be read: " + self._reasons(item))
+            else:
+                left.append(item)
+        return left
+
+    def _request(self, chunk: Sequence[Item]) -> Request:
+        files = [file for item in chunk for file in self._files(item)]
+        bodies = b",".join(self._body(item) for item in chunk)
+        content = b'{"conversation":%b,"items":[%b]}' % (encode(self.header), bodies)
+        if files:
+            batch = Field("batch", content, "application/json")
+            form = Multipart([batch, *((file.part, file) for file in files)])
+            return Request("POST", BATCH_PATH, content=form, timeout_s=_FILES_TIMEOUT_S)
+        headers = (("Content-Type", "application/json"),)
+        if len(content) > _GZIP_FROM_BYTES:
+            content, headers = _gzip(content), (*headers, ("Content-Encoding", "gzip"))
+        return Request(
+            "POST", BATCH_PATH, content=content, headers=headers, timeout_s=_JSON_TIMEOUT_S
+        )
+
+    def _body(self, item: Item) -> bytes:
+        files = self._files(item)
+        if not files:
+            return item.body
+        named = [
+            {
+                "item_key": file.item_key,
+                "filename": file.filename,
+                "mime_type": file.mime_type,
+                "part": file.part,
+            }
+            for file in files
+        ]
+        return b'%b,"attachments":%b}' % (item.body[:-1], encode(named))
+
+    def _files(self, item: Item) -> list[File]:
+        return [file for file in item.files if file.item_key not in self.unreadable]
+
+    def _reasons(self, item: Item) -> str:
+        return "; ".join(
+            f"{file.filename}: {self.unreadable[file.item_key]}"
+            for file in item.files
+            if file.item_key in self.unreadable
+        )
+
+    def _read(self, reply: Reply, chunk: list[Item]) -> list[list[Item]]:
+        """Note what the reply says; return what is to be sent next instead of this chunk."""
+        if reply.status in (200, 201):
+            return self._stored(reply, chunk)
+        if reply.status < 400 or reply.status in (401, 403) or is_passing(reply):
+            self.retry_after_s = retry_after_s(reply)
+            self._stop(None, reply)
+            return []
+        told = _refusal(reply)
+        if told is None:  # not our server's words: a proxy, a wrong address; nobody's item is wrong
+            if reply.status == 413 and len(chunk) > 1:
+                return _halves(chunk)
+            self._stop(None, reply)
+            return []
+        refused = _refused_items(told, chunk)
+        for item, detail in refused:
+            told_error = f"API error for {_type_of(item)} ({reply.status}): {detail}"
+            self._refuse(item, told_error, reply.status)
+        if refused:
+            keys = {item.item_key for item, _ in refused}
+            return [[item for item in chunk if item.item_key not in keys]]
+        return self._refused_as_a_whole(reply, chunk)
+
+    def _refused_as_a_whole(self, reply: Reply, chunk: list[Item]) -> list[list[Item]]:
+        """Find out who is meant: too much is the items' fault, anything else the conversation's."""
+        undecided = self._undecided_opens()
+        if undecided and (reply.status != 413 or not chunk):
+            for item in undecided:
+                self._refuse(item, str(error_of(reply, "conversation")), reply.status)
+            self.header = self.bare_header
+            return [chunk] if chunk else []
+        if len(chunk) > 1:
+            return _halves(chunk)
+        for item in chunk:
+            self._refuse(item, str(error_of(reply, _type_of(item))), reply.status)
+        return []
+
+    def _stored(self, reply: Reply, chunk: list[Item]) -> list[list[Item]]:
+        try:
+            answer = read_object(reply, f"POST {BATCH_PATH}")
+            rows: dict[str, Json] = {row["item_key"]: row for row in answer["items"]}
+            conversation = {name: answer[name] for name in ("conversation_id", "uid")}
+            pk = answer["conversation"]
+        except (ConversationNetworkException, KeyError, TypeError) as error:
+            self._stop(f"Network error: the server's answer cannot be understood: {error!r}")
+            return []
+        for item in self._undecided_opens():
+            self._note(Outcome(item, {"id": pk, **conversation}, None, is_final=True))
+        for item in chunk:
+            row = rows.get(item.item_key)
+            if row is None:
+                self._note(Outcome(item, None, "the server did not name it", is_final=False))
+                continue
+            lost = tuple(
+                (file.filename, self.unreadable[file.item_key])
+                for file in item.files
+                if file.item_key in self.unreadable
+            )
+            self._note(Outcome(item, {**row, "conversation": pk}, None, True, lost))
+        return []
+
+    def _stop(self, reason: str | None, reply: Reply | None = None) -> None:
+        self.is_stopped = True
+        for item in (*self.opens, *self.rest):
+            if item.item_key not in self.outcome_by_key:
+                error = reason if reply is None else str(error_of(reply, _type_of(item)))
+                status = None if reply is None else reply.status
+                self._note(Outcome(item, None, error, is_final=False, status=status))
+
+    def _refuse(self, item: Item, error: str, status: int | None = None) -> None:
+        self._note(Outcome(item, None, error, is_final=True, status=status))
+
+    def _note(self, outcome: Outcome) -> None:
+        self.outcome_by_key[outcome.item.item_key] = outcome
+
+
+def deliver(
+    conversation_id: str, items: Sequence[Item], environment: str | None = None
+) -> Operation[Delivery]:
+    """Send a conversation's items and say what became of each; it does not raise for refusals.
+
+    Args:
+        conversation_id: the caller's id of the conversation.
+        items: in the order they were tracked.
+        environment: of the conversation, should it be new and no item say it.
+    """
+    attempt = _Attempt(conversation_id, items, environment)
+    yield from attempt.run()
+    outcomes = [attempt.outcome_by_key[item.item_key] for item in items]
+    return Delivery(outcomes, attempt.is_stopped, attempt.retry_after_s)
+
+
+def _header(
+    conversation_id: str, opens: Sequence[Item], rest: Sequence[Item], environment: str | None
+) -> Json:
+    """Merge what was said of the conversation: the first word counts, as on the server."""
+    header: Json = {"conversation_id": conversation_id}
+    for item in opens:
+        said: Json = json.loads(item.body)
+        del said["item_key"]
+        if not said.get("metadata"):
+            said.pop("metadata", None)
+        is_used = said.pop("is_used", False) or header.get("is_used", False)
+        header = {**said, **header, "is_used": is_used}
+    first = min((item.timestamp for item in (*opens, *rest)), default=None)
+    if first is not None:
+        header.setdefault("timestamp", first)
+    if environment is not None:
+        header.setdefault("environment", environment)
+    return header
+
+
+def _split(items: Sequence[Item]) -> Iterator[list[Item]]:
+    chunk: list[Item] = []
+    n_bytes = n_files = 0
+    for item in items:
+        if chunk and (
+            n_bytes + len(item.body) > _MAX_BATCH_BYTES
+            or n_files + len(item.files) > MAX_FILES_PER_REQUEST
+            or len(chunk) >= MAX_ITEMS_PER_BATCH
+        ):
+            yield chunk
+            chunk, n_bytes, n_files = [], 0, 0
+        chunk.append(item)
+        n_bytes += len(item.body) + 1
+        n_files += len(item.files)
+    yield chunk
+
+
+def _halves(chunk: list[Item]) -> list[list[Item]]:
+    middle = len(chunk) // 2
+    return [chunk[:middle], chunk[middle:]]
+
+
+def _refusal(reply: Reply) -> Json | None:
+    """Return the body of a refusal in our server's form, `None` for anybody else's."""
+    try:
+        body: object = json.loads(reply.content)
+    except (ValueError, RecursionError):
+        return None
+    return body if is_object(body) and {"code", "detail"} <= set(body) else None
+
+
+def _refused_items(told: Json, chunk: Sequence[Item]) -> list[tuple[Item, str]]:
+    named: Any = told.get("items")
+    if not isinstance(named, list):
+        return []
+    item_by_key = {item.item_key: item for item in chunk}
+    refused: dict[str, tuple[Item, str]] = {}
+    for refusal in cast("list[object]", named):
+        if not is_object(refusal):
+            continue
+        index = refusal.get("index")
+        item = item_by_key.get(str(refusal.get("item_key")))
+        if item is None and isinstance(index, int) and 0 <= index < len(chunk):
+            item = chunk[index]
+        if item is not None:
+            refused[item.item_key] = (item, str(refusal.get("detail") or told["detail"]))
+    return list(refused.values())
+
+
+def _type_of(item: Item) -> str:
+    return "action" if item.kind == "usage" else item.kind
+
+
+def _gzip(content: bytes) -> bytes:
+    import zlib
+
+    packer = zlib.compressobj(3, wbits=31)  # 31: with gzip's header (zlib manual, deflateInit2)
+    return packer.compress(content) + packer.flush()

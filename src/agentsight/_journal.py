@@ -1,0 +1,261 @@
+"""A tracker's items on disk, so that they survive a crash of the process.
+
+One file a tracker, `<name>.jsonl`, appended to and locked while its process lives; the files of its
+items are copied beside it as `<name>.<key>.bin`. Each line is handed to the operating system before
+the track call returns and is not synced: what was tracked survives the end of the process, however
+sudden, but the last seconds may be lost with the machine. The next tracker with the same directory,
+key and endpoint takes over what no living process holds.
+
+A directory that is full or gone never stops tracking: it is logged and items stay in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final
+
+from agentsight._contract import MIB
+from agentsight._files import File, PathSource
+from agentsight._spool import Item
+from agentsight.logging import say
+
+_REWRITE_FROM_BYTES: Final = 16 * MIB
+"""Below this size the lines of delivered items may stay in the file."""
+
+
+class Journal:
+    """The journal of one tracker. `close()` it; what was not delivered stays on disk."""
+
+    def __init__(self, directory: str, name: str, descriptor: int, owner: dict[str, str]) -> None:
+        self._directory = directory
+        self._name = name
+        self._descriptor = descriptor
+        self._owner = owner
+        self._line_by_key: dict[str, tuple[int, int]] = {}
+        self._size = self._append(owner)
+
+    @classmethod
+    def open(cls, directory: str, api_key: str, endpoint: str) -> Journal | None:
+        """Begin a journal; `None`, logged, where the directory cannot be used."""
+        owner = {
+            "key_sha256": hashlib.sha256(api_key.lower().encode()).hexdigest(),
+            "endpoint": endpoint.rstrip("/"),
+        }
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            name = f"{os.getpid()}-{uuid.uuid4().hex}"
+            path = os.path.join(directory, name + ".jsonl")
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            _lock(descriptor)
+            return cls(directory, name, descriptor, owner)
+        except (OSError, ImportError) as error:
+            say("ERROR", "the spool directory cannot be used", directory=directory, reason=error)
+            return None
+
+    def put(self, item: Item) -> Item:
+        """Write an item and its files; return it, reading from the copies."""
+        try:
+            files = tuple(self._copy(file) for file in item.files)
+            stored = item._replace(files=files)
+            line = {
+                "kind": item.kind,
+                "conversation_id": item.conversation_id,
+                "item_key": item.item_key,
+                "timestamp": item.timestamp,
+                "body": item.body.decode(),
+                "mode": item.mode,
+                "files": [[file.item_key, file.filename, file.mime_type] for file in files],
+            }
+            start = self._size
+            n_bytes = self._append({"put": line})
+            self._line_by_key[item.item_key] = (start, n_bytes)
+            self._size += n_bytes
+        except (OSError, ValueError) as error:
+            say("ERROR", "an item is kept in memory only", reason=error)
+            return item
+        for file in item.files:
+            file.source.close()
+        return stored
+
+    def forget(self, item_keys: Sequence[str]) -> None:
+        """Note that items are done."""
+        known = [key for key in item_keys if self._line_by_key.pop(key, None) is not None]
+        if not known:
+            return
+        with _told("the journal cannot be written; items may be sent again, which is harmless"):
+            self._size += self._append({"done": known})
+            if not self._line_by_key:
+                os.ftruncate(self._descriptor, 0)
+                self._size = self._append(self._owner)
+            elif self._size > _REWRITE_FROM_BYTES and self._live_bytes() < self._size // 4:
+                self._rewrite()
+
+    def adopt(self, item_key: str, conversation_id: str) -> None:
+        """Note which conversation an item belongs to after all."""
+        if item_key in self._line_by_key:
+            with _told("the journal cannot be written"):
+                self._size += self._append({"adopt": [item_key, conversation_id]})
+
+    def recover(self) -> list[Item]:
+        """Take over the items that dead processes left with the same key and endpoint."""
+        items: list[Item] = []
+        with _told("the spool directory cannot be read"):
+            names = [name for name in os.listdir(self._directory) if name.endswith(".jsonl")]
+            paths = [os.path.join(self._directory, name) for name in names]
+            for path in sorted(paths, key=lambda path: (os.path.getmtime(path), path)):
+                if path != self._path(".jsonl"):
+                    items += self._take_over(path)
+        if items:
+            say("WARNING", "items of an earlier process are sent now", items=len(items))
+        return items
+
+    def close(self) -> None:
+        """Let go of the journal; remove it where nothing is left in it."""
+        if self._descriptor < 0:
+            return
+        if not self._line_by_key:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path(".jsonl"))
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the descriptor only: after a fork the lock and the file are the parent's."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            self.abandon()
+
+    def _path(self, ending: str) -> str:
+        return os.path.join(self._directory, self._name + ending)
+
+    def _append(self, value: object) -> int:
+        line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
+        n_written = os.write(self._descriptor, line)
+        if n_written < len(line):  # the disk is full; a torn line is skipped when read
+            os.write(self._descriptor, b"\n")
+            raise OSError(f"only {n_written} of {len(line)} bytes were written")
+        return n_written
+
+    def _copy(self, file: File) -> File:
+        path = self._path(f".{file.item_key}.bin")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
+            copy.writelines(file.source.chunks())
+        return file._replace(source=PathSource(path, is_ours=True))
+
+    def _live_bytes(self) -> int:
+        return sum(n_bytes for _, n_bytes in self._line_by_key.values())
+
+    def _rewrite(self) -> None:
+        """Keep only what is not done. The old file stays until the new one is complete."""
+        lines = [
+            (key, os.pread(self._descriptor, n_bytes, start))
+            for key, (start, n_bytes) in self._line_by_key.items()
+        ]
+        adopted = [line for line in self._lines(self._descriptor) if "adopt" in line]
+        fresh = self._path(".new")
+        descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        _lock(descriptor)
+        old, self._descriptor = self._descriptor, descriptor
+        self._size = self._append(self._owner)
+        for key, line in lines:
+            os.write(descriptor, line)
+            self._line_by_key[key] = (self._size, len(line))
+            self._size += len(line)
+        for line in adopted:
+            if line["adopt"][0] in self._line_by_key:
+                self._size += self._append(line)
+        os.replace(fresh, self._path(".jsonl"))
+        os.close(old)
+
+    def _take_over(self, path: str) -> list[Item]:
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            if not _lock(descriptor):
+                return []  # its process lives
+            lines = list(self._lines(descriptor))
+            if lines[:1] != [self._owner]:
+                if len(lines) > 1:
+                    say("WARNING", "a journal belongs to another key or endpoint", file=path)
+                return []
+            name = os.path.basename(path).removesuffix(".jsonl")
+            items = [self._adopted(line, name) for line in _live(lines)]
+            os.unlink(path)
+            self._remove_leftovers(name)
+            return items
+        finally:
+            os.close(descriptor)
+
+    def _adopted(self, line: dict[str, Any], name: str) -> Item:
+        files: list[File] = []
+        for key, filename, mime_type in line["files"]:
+            mine = self._path(f".{key}.bin")
+            with contextlib.suppress(FileNotFoundError):  # then its sending says so
+                os.replace(os.path.join(self._directory, f"{name}.{key}.bin"), mine)
+            files.append(File(key, filename, mime_type, PathSource(mine, is_ours=True)))
+        start = self._size
+        n_bytes = self._append({"put": line})
+        self._line_by_key[line["item_key"]] = (start, n_bytes)
+        self._size += n_bytes
+        return Item(
+            line["kind"],
+            line["conversation_id"],
+            line["item_key"],
+            line["timestamp"],
+            line["body"].encode(),
+            tuple(files),
+            line["mode"],
+        )
+
+    def _remove_leftovers(self, name: str) -> None:
+        for leftover in os.listdir(self._directory):
+            if leftover.startswith(name + "."):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self._directory, leftover))
+
+    @staticmethod
+    def _lines(descriptor: int) -> Iterator[dict[str, Any]]:
+        with open(os.dup(descriptor), "rb") as file:
+            file.seek(0)
+            for line in file:
+                with contextlib.suppress(ValueError):  # torn by the crash
+                    yield json.loads(line)
+
+
+def _live(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    line_by_key: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if "put" in line:
+            line_by_key[line["put"]["item_key"]] = line["put"]
+        for key in line.get("done", ()):
+            line_by_key.pop(key, None)
+        key, conversation_id = line.get("adopt", (None, None))
+        if key in line_by_key:
+            line_by_key[key]["conversation_id"] = conversation_id
+    return list(line_by_key.values())
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file for as long as it is open; False where another holds it."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _told(event: str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        say("ERROR", event, reason=error)

@@ -1,0 +1,185 @@
+"""Read conversations, their transcripts and their files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from agentsight import _operations as operations
+from agentsight._base import AsyncClient, SyncClient
+from agentsight.config import UNSET
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from datetime import datetime
+    from typing import Literal
+
+    from agentsight.config import Config
+
+__all__ = ["AgentSightAPI", "AsyncAgentSightAPI", "agentsight_api"]
+
+
+class AgentSightAPI(SyncClient):
+    """Reads what was recorded. Safe to share between threads.
+
+    Args:
+        api_key: default AGENTSIGHT_API_KEY; its shape is checked at once.
+        endpoint: default AGENTSIGHT_API_ENDPOINT, else `http://127.0.0.1:8000`.
+        config: settings made before; the other arguments change it.
+        **kwargs: further settings, see `agentsight.config.Config`.
+
+    Raises:
+        NoApiKeyException: there is no key.
+        InvalidApiKeyException: the key has not the shape of a key.
+        TypeError: a setting has no such name.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        endpoint: str | None = None,
+        config: Config | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config, {"api_key": api_key, "endpoint": endpoint, **kwargs})
+
+    def configure(
+        self, api_key: str | None = UNSET, endpoint: str | None = UNSET, **kwargs: Any
+    ) -> None:
+        """Change settings of this client; what is not given stays.
+
+        Raises:
+            NoApiKeyException: `api_key=None`.
+            InvalidApiKeyException: the key has not the shape of a key.
+        """
+        self._configure(_given(api_key=api_key, endpoint=endpoint, **kwargs))
+
+    def fetch_conversations(
+        self,
+        action_name: str | None = None,
+        conversation_id: str | None = None,
+        customer_id: str | None = None,
+        customer_ip_address: str | None = None,
+        device: str | None = None,
+        has_messages: bool | None = None,
+        language: str | None = None,
+        message_contains: str | None = None,
+        page: int | None = None,
+        page_size: int | None = None,
+        started_at_after: str | datetime | None = None,
+        started_at_before: str | datetime | None = None,
+        is_marked: bool | None = None,
+        name: str | None = None,
+        include_deleted: bool | None = None,
+        metadata: str | None = None,
+        has_feedback: bool | None = None,
+        feedback_sentiment: Literal["positive", "neutral", "negative"] | None = None,
+        feedback_source: Literal["customer", "platform"] | None = None,
+        **extra_params: Any,
+    ) -> dict[str, Any]:
+        """Fetch one page of conversations, newest first.
+
+        Args:
+            metadata: `key:value,key2:value2`; a dotted key goes into nested objects.
+            started_at_after: ISO text or a datetime; without an offset it is UTC.
+            page_size: 10 by default, at most 100.
+            extra_params: any further filter of the server, such as `customer_id__icontains`.
+
+        Returns:
+            `{"count", "page_size", "total_pages", "current_page", "next", "previous", "results"}`.
+
+        Raises:
+            ValueError: an unknown `feedback_sentiment` or `feedback_source`.
+            NotFoundException: there is no such page.
+        """
+        return self.run(operations.fetch_conversations(_filters(locals())))
+
+    def iter_conversations(self, **filters: Any) -> Iterator[dict[str, Any]]:
+        """Iterate over all conversations that match, fetching page after page.
+
+        Args:
+            filters: as for `fetch_conversations`; `page` is the first page, `page_size` 100.
+        """
+        walk = operations.PageWalk(filters)
+        while not walk.is_over:
+            yield from self.run(walk.fetch())
+
+    def fetch_conversation(self, conversation_id: int | str) -> dict[str, Any]:
+        """Fetch one conversation with its messages, actions, files and feedback.
+
+        Args:
+            conversation_id: the conversation's own id (text; deleted ones are found, too) or its
+                database id (integer).
+
+        Raises:
+            NotFoundException: there is none.
+            ValueError: neither text nor integer, or empty.
+        """
+        return self.run(operations.fetch_conversation(conversation_id))
+
+    def fetch_conversation_attachments(self, conversation_id: int | str) -> dict[str, Any]:
+        """Fetch all files of a conversation, by message, each with a link that opens.
+
+        Args:
+            conversation_id: the conversation's own id (text) or its database id (integer).
+
+        Returns:
+            `{"conversation_id", "conversation", "total_attachments", "messages": [{"message_id",
+            "sender", "timestamp", "attachments": [{"id", "type", "filename", "mime_type",
+            "size_bytes", "file_url"}]}]}`; only messages that have files.
+
+        Raises:
+            NotFoundException: there is no such conversation.
+            ValueError: neither text nor integer, or empty.
+        """
+        return self.run(operations.fetch_attachments(conversation_id))
+
+
+class AsyncAgentSightAPI(AsyncClient):
+    """`AgentSightAPI` for asyncio: the same operations, awaited."""
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        endpoint: str | None = None,
+        config: Config | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config, {"api_key": api_key, "endpoint": endpoint, **kwargs})
+
+    def configure(
+        self, api_key: str | None = UNSET, endpoint: str | None = UNSET, **kwargs: Any
+    ) -> None:
+        """Change settings, as `AgentSightAPI.configure`."""
+        self._configure(_given(api_key=api_key, endpoint=endpoint, **kwargs))
+
+    async def fetch_conversations(self, **filters: Any) -> dict[str, Any]:
+        """Fetch one page of conversations, as `AgentSightAPI.fetch_conversations`."""
+        return await self.run(operations.fetch_conversations(filters))
+
+    async def iter_conversations(self, **filters: Any) -> AsyncIterator[dict[str, Any]]:
+        """Iterate over all conversations that match, as `AgentSightAPI.iter_conversations`."""
+        walk = operations.PageWalk(filters)
+        while not walk.is_over:
+            for conversation in await self.run(walk.fetch()):
+                yield conversation
+
+    async def fetch_conversation(self, conversation_id: int | str) -> dict[str, Any]:
+        """Fetch one conversation, as `AgentSightAPI.fetch_conversation`."""
+        return await self.run(operations.fetch_conversation(conversation_id))
+
+    async def fetch_conversation_attachments(self, conversation_id: int | str) -> dict[str, Any]:
+        """Fetch a conversation's files, as `AgentSightAPI.fetch_conversation_attachments`."""
+        return await self.run(operations.fetch_attachments(conversation_id))
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not UNSET}
+
+
+def _filters(arguments: dict[str, Any]) -> dict[str, Any]:
+    extra_params: dict[str, Any] = arguments.pop("extra_params")
+    del arguments["self"]
+    return arguments | extra_params
+
+
+agentsight_api: Final = AgentSightAPI.default_instance()

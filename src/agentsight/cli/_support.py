@@ -1,0 +1,243 @@
+"""What the commands share: flags, the open database, errors in one line, lists.
+
+What a program reads goes to standard output; what a person reads beside it, to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from agentsight.server.access import Access
+    from agentsight.server.db import Database
+    from agentsight.server.settings import Settings
+
+T = TypeVar("T")
+_SERVER_PACKAGES = ("msgspec", "litestar", "uvicorn", "jinja2", "argon2", "asyncpg")
+
+
+class CliError(Exception):
+    """A command cannot go on; the text is the one line that says why and what to do."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Groups(Protocol):
+    """What `add_subparsers` returns."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        """Add a command."""
+        ...
+
+
+class Command(Protocol):
+    """Runs one command and returns its exit code."""
+
+    def __call__(self, arguments: argparse.Namespace) -> int:
+        """Run."""
+        ...
+
+
+def say(text: str) -> None:
+    """Tell a person something beside the output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def now_us() -> int:
+    """Return the time in µs since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def require_server() -> None:
+    """Make sure that the packages of the extra `server` are there.
+
+    Raises:
+        CliError: One is missing; says how to install them.
+    """
+    missing = [name for name in _SERVER_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise CliError(
+            "this command needs the server, which is not installed here"
+            f" ({', '.join(missing)} missing): pip install 'agentsight-open[server]'"
+        )
+
+
+# --- Parsers --------------------------------------------------------------------------------------
+
+
+def add_group(groups: Groups, name: str, text: str) -> Groups:
+    """Add a group like `keys`, whose commands follow it; alone it prints its help."""
+    parser = groups.add_parser(name, help=text, description=text)
+
+    def help_only(_arguments: argparse.Namespace) -> int:
+        parser.print_help(sys.stderr)
+        return 2
+
+    parser.set_defaults(run=help_only)
+    return parser.add_subparsers(metavar="COMMAND", title="commands")
+
+
+def add_command(
+    groups: Groups, name: str, text: str, run: Command, *, on_database: bool = True
+) -> argparse.ArgumentParser:
+    """Add one command, with the flags that name its database."""
+    parser = groups.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    if on_database:
+        add_database_flags(parser)
+    return parser
+
+
+def add_database_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--data` and `--database-url`, of which one may be given."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--data", dest="data_dir", metavar="DIR", help="the data directory (./agentsight-data)"
+    )
+    which.add_argument(
+        "--database-url", metavar="URL", help="sqlite:///… or postgresql://… in place of --data"
+    )
+
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--json` to a command that lists."""
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+
+
+# --- Work -----------------------------------------------------------------------------------------
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """Load the settings from flags and environment.
+
+    Raises:
+        CliError: The extra `server` is missing, or a setting is wrong.
+    """
+    require_server()
+    from agentsight.server.settings import Settings, SettingsError, load_settings
+
+    given = vars(arguments)
+    flags = {name: given.get(name) for name in Settings.__struct_fields__}
+    try:
+        return load_settings(os.environ, flags)
+    except SettingsError as error:
+        raise CliError(str(error), exit_code=2) from None
+
+
+def run_on_database(
+    arguments: argparse.Namespace,
+    work: Callable[[Database, Access], Coroutine[Any, Any, T]],
+    *,
+    create_organisation: bool = False,
+    missing: str = "what you name",
+) -> T:
+    """Open the database that is named, run `work` on it as the operator, and close it.
+
+    Args:
+        work: Gets the database and the operator's access.
+        create_organisation: Whether the first organisation is made where there is none yet.
+        missing: What a 404 of the work is about, for the message.
+
+    Raises:
+        CliError: Whatever goes wrong, in one line.
+    """
+    settings = read_settings(arguments)
+
+    async def session() -> T:
+        from agentsight.server.accounts.service import operator_access
+        from agentsight.server.db import open_database
+
+        async with await open_database(settings.database_url) as db:
+            access = await operator_access(db, now_us=now_us(), create=create_organisation)
+            return await work(db, access)
+
+    with explained(missing):
+        name_database(settings)
+        from agentsight.server.db.migrate import check_schema
+
+        check_schema(settings.database_url)
+        return asyncio.run(session())
+
+
+def name_database(settings: Settings) -> None:
+    """Say on standard error which database is used, without its password."""
+    from agentsight.server.db import describe_url
+
+    say(f"database: {describe_url(settings.database_url)}")
+
+
+class explained:  # noqa: N801 - reads as a word of the `with` statement
+    """Turn the errors of the server's rooms into a `CliError` of one line."""
+
+    def __init__(self, missing: str = "what you name") -> None:
+        self._missing = missing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None or not isinstance(error, Exception):
+            return
+        told = _explain(error, self._missing)
+        if told is not None:
+            raise told from error
+
+
+def _explain(error: Exception, missing: str) -> CliError | None:
+    from agentsight.server.blobs import StrangerStore
+    from agentsight.server.db import DatabaseError
+    from agentsight.server.problems import Problem
+
+    match error:
+        case Problem(status=404):
+            return CliError(f"there is no {missing}")
+        case Problem(status=400):
+            return CliError(error.detail, exit_code=2)
+        case Problem(code="storage_unavailable" | "storage_full"):
+            return CliError(f"the file store does not work: {error.detail}")
+        case Problem():
+            return CliError(error.detail)
+        case DatabaseError() | StrangerStore():
+            return CliError(str(error))
+        case OSError():
+            return CliError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        case _:
+            return None
+
+
+# --- Output ---------------------------------------------------------------------------------------
+
+
+def print_rows(
+    names: Sequence[str], rows: Iterable[Sequence[str | int | None]], *, as_json: bool
+) -> None:
+    """Print a list on standard output, as a table or as JSON."""
+    listed = [list(row) for row in rows]
+    if as_json:
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in listed], indent=2))
+        return
+    texts = [[name.upper() for name in names]]
+    texts += [
+        ["-" if value is None or value == "" else str(value) for value in row] for row in listed
+    ]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(names))]
+    for row in texts:
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def shown_time(time_us: int | None) -> str | None:
+    """Return a time as people and programs read it, or None."""
+    from agentsight.server.times import to_text
+
+    return None if time_us is None else to_text(time_us - time_us % 1_000_000)

@@ -1,0 +1,254 @@
+"""`agentsight serve`: everything from settings to a clean stop.
+
+In this order: settings, the port, the database's schema, the bond of database and store, the
+first start, then uvicorn with as many processes as are wanted. Whatever a person can get wrong ends
+in one line before any process is started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging.config
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from agentsight.cli._support import (
+    CliError,
+    Groups,
+    add_command,
+    explained,
+    name_database,
+    now_us,
+    read_settings,
+    say,
+)
+
+if TYPE_CHECKING:
+    from agentsight.server.first_start import FirstStart
+    from agentsight.server.settings import Settings
+
+_APP = "agentsight.server.app:app_from_environment"
+_BACKLOG = 2048
+_GRACE_S = 30
+"""How long answers under way may take to end after a stop was asked for."""
+_KEEP_ALIVE_S = 75
+"""Longer than proxies keep an idle connection (nginx: 60 s), so that they close it and not we."""
+
+
+def add_commands(groups: Groups) -> None:
+    """Add the command."""
+    parser = add_command(groups, "serve", "start the server", run, on_database=False)
+    add = parser.add_argument
+    add("--host", help="the address to listen at (127.0.0.1)")
+    add("--port", help="the port to listen at; 0 takes a free one (8000)")
+    add("--data", dest="data_dir", metavar="DIR", help="the data directory (./agentsight-data)")
+    add("--workers", metavar="N", help="how many processes serve (1)")
+    add("--no-migrate", dest="migrate", action="store_const", const="off",
+        help="refuse to start on an older database in place of bringing it up")  # fmt: skip
+    add("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")
+    add("--storage-url", metavar="URL", help="file:///… or s3://bucket[/prefix]")
+    add("--public-url", metavar="URL", help="the address that people and bots reach this server at")
+    add("--secret-key", metavar="SECRET[,OLD]", help="signs file links (better: the variable)")
+    add("--access-log", action="store_const", const="on", help="log each request")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal says stop; then 0."""
+    signal.signal(signal.SIGTERM, _stop_early)
+    settings = read_settings(arguments)
+    name_database(settings)
+    _warn_of_unknown_variables()
+    with explained(), _bind(settings) as listener:
+        port: int = listener.getsockname()[1]
+        _prepare(settings, port)
+        _pass_on(settings, port)
+        return _serve(settings, listener, port)
+
+
+def _stop_early(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _warn_of_unknown_variables() -> None:
+    from agentsight.server.settings import unknown_variables
+
+    for name in unknown_variables(os.environ):
+        say(f"agentsight: warning: no setting is called {name}: see docs/settings.md")
+
+
+# --- Before serving -------------------------------------------------------------------------------
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """Take the port, so that a port in use is heard of before anything is made."""
+    try:
+        found = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise CliError(f"--host {settings.host}: {error.strerror}", exit_code=2) from error
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise _cannot_listen(settings, error) from error
+    return listener
+
+
+def _cannot_listen(settings: Settings, error: Exception) -> CliError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return CliError(
+        f"cannot listen at {settings.host} port {settings.port}: {reason};"
+        " choose another by --port (0 takes a free one)"
+    )
+
+
+def _prepare(settings: Settings, port: int) -> None:
+    """Make or migrate the database, tie it to its store, and do the first start."""
+    from agentsight.cli._places import prepare_data_dir, refuse_network_storage
+    from agentsight.server.db.migrate import ensure_schema
+
+    prepare_data_dir(settings)
+    refuse_network_storage(settings)
+    outcome = ensure_schema(settings.database_url, create=True, migrate=settings.migrate)
+    if outcome != "current":
+        say(f"database: {outcome}")
+    made = asyncio.run(_join(settings))
+    if made is not None:
+        _tell(settings, made, port)
+
+
+async def _join(settings: Settings) -> FirstStart | None:
+    from agentsight.server.blobs.opening import open_blob_store
+    from agentsight.server.db import open_database
+    from agentsight.server.first_start import run_first_start
+    from agentsight.server.instance.service import join_instance
+
+    async with await open_database(settings.database_url) as db:
+        blobs = open_blob_store(settings.storage_url)
+        try:
+            await join_instance(db, blobs, now_us=now_us())
+        finally:
+            await blobs.close()
+        return await run_first_start(db, settings, now_us=now_us())
+
+
+def _tell(settings: Settings, made: FirstStart, port: int) -> None:
+    from agentsight.server.first_start import first_start_text, shown_base_url, tell_first_start
+    from agentsight.server.sdk_index import sdk_install_line
+
+    base_url = shown_base_url(settings, port)
+    text = first_start_text(made, base_url, sdk_install_line(base_url))
+    terminal = sys.stdout if sys.stdout.isatty() else sys.stderr
+    path = tell_first_start(text, terminal=terminal, data_dir=settings.data_dir)
+    if path is not None:
+        say(f"first start: the key and the owner's link are in {path}")
+
+
+def _pass_on(settings: Settings, port: int) -> None:
+    """Hand the settings to the processes that serve, through the environment."""
+    from msgspec.structs import replace
+
+    from agentsight.server.settings import settings_environment
+
+    os.environ.update(settings_environment(replace(settings, port=port)))
+
+
+# --- Serving --------------------------------------------------------------------------------------
+
+
+def _serve(settings: Settings, listener: socket.socket, port: int) -> int:
+    import uvicorn
+
+    from agentsight.server.first_start import shown_base_url
+    from agentsight.server.logs import log_config
+
+    for_people = sys.stderr.isatty()
+    logs = log_config(settings.log_level, access_log=settings.access_log, for_people=for_people)
+    config = uvicorn.Config(
+        _APP,
+        factory=True,
+        host=settings.host,
+        port=port,
+        workers=settings.workers,
+        loop="asyncio" if sys.platform == "win32" else "uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=logs,
+        access_log=settings.access_log,
+        proxy_headers=False,  # web/bases.py decides whose forwarded headers count
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    logging.config.dictConfig(logs)
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(settings, error) from error
+    ready = f"AgentSight is ready at {shown_base_url(settings, port)}"
+    # uvicorn raises the signal that stopped it once more when it is done; we have obeyed it then.
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda _signal, _frame: None)
+    if settings.workers > 1:
+        return _serve_by_many(config, listener, ready)
+    return _serve_alone(config, listener, ready)
+
+
+def _serve_alone(config: Any, listener: socket.socket, ready: str) -> int:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started and not self.should_exit:
+                print(ready, flush=True)
+
+    server = Server(config)
+    server.run([listener])
+    return 0 if server.started else 1
+
+
+def _serve_by_many(config: Any, listener: socket.socket, ready: str) -> int:
+    import threading
+
+    from uvicorn.supervisors import Multiprocess
+
+    supervisor = Multiprocess(config, sockets=[listener])
+    asker = threading.Thread(target=_say_when_ready, args=(listener, ready), daemon=True)
+    asker.start()
+    supervisor.run()
+    # A worker that could not start stops them all, and only then has an exit code that is not 0.
+    failed = any(
+        process.exitcode not in (0, None, -signal.SIGTERM) for process in supervisor.processes
+    )
+    return 1 if failed else 0
+
+
+def _say_when_ready(listener: socket.socket, ready: str) -> None:
+    """Ask for /healthz: the first worker that serves answers it."""
+    import http.client
+
+    address: tuple[str, int] = listener.getsockname()[:2]
+    host, port = address
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - asked, not bound
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+    connection = http.client.HTTPConnection(host, port, timeout=120)
+    try:
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        print(ready, flush=True)
+    except (OSError, http.client.HTTPException):
+        return  # stopped before it began
+    finally:
+        connection.close()

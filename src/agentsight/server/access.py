@@ -1,0 +1,65 @@
+"""Who asks, and what they may see and do: the first argument of every store function.
+
+An `Access` is made at the door (a key, a link, a job) and never widened. Whoever may not see a
+thing gets the same 404 as for a thing that does not exist, so stores ask only for what the caller
+may see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Flag, auto
+from typing import Literal
+
+from agentsight.server.ids import AgentId, ClientId, KeyId, OrganisationId
+
+NO_AGENT = AgentId(0)
+"""No row has it: a store function that forgets a wider scope shows nothing, not everything."""
+
+PrincipalKind = Literal["key", "user", "share", "embed", "link", "job"]
+
+
+class Permission(Flag):
+    """What a principal may do. A key's role `write` includes `read`; `ingest` only writes."""
+
+    NONE = 0
+    READ = auto()
+    WRITE = auto()
+    ADMIN = auto()
+
+
+ROLE_PERMISSIONS: dict[str, Permission] = {
+    "read": Permission.READ,
+    "write": Permission.READ | Permission.WRITE,
+    "ingest": Permission.WRITE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One caller's reach: a principal, its scope, its permissions.
+
+    `agent_id` is the scope of keys, links and jobs; users of an organisation or client have none.
+    """
+
+    principal: PrincipalKind
+    permissions: Permission
+    organisation_id: OrganisationId
+    client_id: ClientId | None = None
+    agent_id: AgentId = NO_AGENT
+    agent_uid: str = ""
+    key_id: KeyId | None = None
+
+    def may(self, permission: Permission) -> bool:
+        """Say whether every flag of `permission` is granted."""
+        return permission in self.permissions
+
+
+def job_access(organisation_id: OrganisationId, agent_id: AgentId = NO_AGENT) -> Access:
+    """Make the access of our own command line and background work, within one organisation."""
+    return Access(
+        "job",
+        Permission.READ | Permission.WRITE | Permission.ADMIN,
+        organisation_id,
+        agent_id=agent_id,
+    )

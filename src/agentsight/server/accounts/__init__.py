@@ -1,0 +1,1 @@
+"""Organisations, their clients, the people who sign in, and the one-time links that let them."""

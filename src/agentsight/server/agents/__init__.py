@@ -1,0 +1,1 @@
+"""Agents, their environments and their API keys."""

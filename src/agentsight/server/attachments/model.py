@@ -1,0 +1,80 @@
+"""What an attachment is: a name and a type beside a blob. Pure values.
+
+The type rule is in `types.py`, names in `names.py`, links in `links.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentsight.server.ids import AttachmentId, BlobId, ConversationPk, MessageId
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFile:
+    """A file whose bytes are durable under `object_key` and whose row is not written yet.
+
+    `declared_mime_type` is the sender's word as it came, `detected_mime_type` what the first bytes
+    say; `sha256` is lower-case hex; `metadata` is JSON text.
+    """
+
+    filename: str
+    declared_mime_type: str | None
+    detected_mime_type: str | None
+    blob_uid: str
+    object_key: str
+    sha256: str
+    size_bytes: int
+    metadata: str | None = None
+    item_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentRow:
+    """An attachment as it is read, with what is told of its blob."""
+
+    attachment_id: AttachmentId
+    uid: str
+    message_id: MessageId
+    type: str
+    filename: str
+    mime_type: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileGroup:
+    """One message of a conversation with the files it brought, in the order they were sent."""
+
+    message_id: MessageId
+    sender: str
+    timestamp: int
+    files: list[AttachmentRow]
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationFiles:
+    """All files of one conversation, by message in order of (timestamp, id)."""
+
+    pk: ConversationPk
+    conversation_id: str
+    groups: list[FileGroup]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRow:
+    """What serving needs to know of an attachment."""
+
+    agent_id: int
+    uid: str
+    filename: str
+    mime_type: str
+    declared_mime_type: str | None
+    detected_mime_type: str | None
+    size_bytes: int
+    sha256: str
+    object_key: str
+    created_at: int
+    is_deleted: bool
+    blob_id: BlobId

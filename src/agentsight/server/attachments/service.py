@@ -1,0 +1,207 @@
+"""What a person can do with files: hand one in, read a conversation's, open one.
+
+Always bytes durable, then row, then answer. Handing in has two halves: `receive` makes the bytes
+durable outside of any transaction; `attach` writes rows inside the caller's unit of work.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from agentsight.server.access import Access
+from agentsight.server.attachments import store
+from agentsight.server.attachments.model import ConversationFiles, ReceivedFile, ServedRow
+from agentsight.server.attachments.names import clean_filename
+from agentsight.server.attachments.types import attachment_type, effective_mime_type
+from agentsight.server.blobs import BlobWriter, Chunk, blob_key, detect_mime_type
+from agentsight.server.blobs.errors import StorageUnavailable
+from agentsight.server.db import Tx
+from agentsight.server.ids import AttachmentId, BlobId, ConversationPk, MessageId, new_uid
+from agentsight.server.parts import Parts
+from agentsight.server.problems import Problem, not_found
+from agentsight.server.text import mend_text
+
+log = logging.getLogger("agentsight.server")
+_WRITE_STEP_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Receiving:
+    """The files of one request on their way in; what no row took up is removed again.
+
+    Use as `async with Receiving(parts, access) as receiving: …`; call `settled` with what became of
+    the files. After a refusal (a Problem) all new objects are removed. After any other error they
+    stay: the database may have gone away at the commit, and the rows may be there.
+    """
+
+    parts: Parts
+    access: Access
+    files: list[ReceivedFile] = field(default_factory=list[ReceivedFile])
+    _kept: set[str] = field(default_factory=set[str])
+
+    async def __aenter__(self) -> Receiving:
+        return self
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None and not isinstance(error, Problem):
+            return
+        for received in self.files:
+            if received.object_key not in self._kept:
+                await self._remove(received.object_key)
+
+    async def _remove(self, object_key: str) -> None:
+        try:
+            await self.parts.blobs.delete(object_key)
+        except StorageUnavailable as error:
+            log.warning("an object that no row names was left behind: %s: %s", object_key, error)
+
+    def settled(self, kept_keys: Iterable[str]) -> None:
+        """Say which objects rows now name; the others are removed at the end of the block."""
+        self._kept.update(kept_keys)
+
+    async def open(self) -> tuple[BlobWriter, str, str]:
+        """Open a new object; returns its writer, blob uid and key."""
+        uid = new_uid(self.parts.clock())
+        key = blob_key(self.access.agent_id, uid)
+        return await self.parts.blobs.create(key), uid, key
+
+    async def receive(
+        self,
+        chunks: AsyncIterator[Chunk],
+        *,
+        filename: str | None,
+        declared_mime_type: str | None,
+        item_key: str | None = None,
+        metadata: str | None = None,
+    ) -> ReceivedFile:
+        """Make a file's bytes durable while they are hashed, and clean its name."""
+        writer, uid, key = await self.open()
+        async with writer:
+            async for chunk in chunks:
+                await writer.write(chunk)
+            stored = await writer.finish()
+        received = ReceivedFile(
+            clean_filename(filename),
+            clean_declared(declared_mime_type),
+            detect_mime_type(stored.head, stored.size_bytes),
+            uid,
+            key,
+            stored.sha256,
+            stored.size_bytes,
+            metadata,
+            item_key,
+        )
+        self.files.append(received)
+        return received
+
+
+def clean_declared(mime_type: str | None) -> str | None:
+    """Keep the sender's word for the type, mended and without control characters; blank is None."""
+    if mime_type is None:
+        return None
+    cleaned = "".join(c for c in mend_text(mime_type) if c.isprintable()).strip()[:255]
+    return cleaned or None
+
+
+async def in_steps(data: bytes) -> AsyncIterator[Chunk]:
+    """Yield bytes that are in memory already, in steps, without copying them."""
+    view = memoryview(data)
+    for start in range(0, len(data), _WRITE_STEP_BYTES):
+        yield view[start : start + _WRITE_STEP_BYTES]
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What `attach` made: the rows' ids, and the objects that rows now name."""
+
+    ids: list[AttachmentId]
+    object_keys: list[str]
+
+
+async def attach(
+    tx: Tx,
+    access: Access,
+    files: Sequence[ReceivedFile],
+    *,
+    conversation_pk: ConversationPk,
+    message_id: MessageId,
+    now_us: int,
+) -> Attached:
+    """Write the rows of received files, inside the caller's unit of work.
+
+    Bytes that the agent has already are not kept twice: the row refers to the blob that is there,
+    and the new object's key is not among those returned.
+
+    Raises:
+        Problem: 400 when an item key belongs to another attachment.
+    """
+    attached = Attached([], [])
+    for received in files:
+        blob_id, is_new = await _blob_of(tx, access, received, now_us)
+        mime_type = effective_mime_type(
+            received.declared_mime_type, received.filename, received.detected_mime_type
+        )
+        attachment_id = await store.insert(
+            tx,
+            access,
+            received,
+            conversation_pk=conversation_pk,
+            message_id=message_id,
+            blob_id=blob_id,
+            uid=new_uid(now_us),
+            type_name=attachment_type(mime_type),
+            mime_type=mime_type,
+            now_us=now_us,
+        )
+        if attachment_id is None:
+            text = f"item_key {received.item_key!r} belongs to another attachment; make a new one."
+            raise Problem(400, "invalid", fields={"item_key": [text]})
+        attached.ids.append(attachment_id)
+        if is_new:
+            attached.object_keys.append(received.object_key)
+    return attached
+
+
+async def _blob_of(
+    tx: Tx, access: Access, received: ReceivedFile, now_us: int
+) -> tuple[BlobId, bool]:
+    # Twice: between our look and our insert another writer may store the same bytes.
+    for _ in range(2):
+        known = await store.find_blob(tx, access, received.sha256)
+        if known is not None:
+            return known, False
+        made = await store.insert_blob(tx, access, received, now_us=now_us)
+        if made is not None:
+            return made, True
+    raise Problem(503, "database_unavailable", "The blob is being removed; try again.")
+
+
+async def conversation_files(parts: Parts, access: Access, pk: ConversationPk) -> ConversationFiles:
+    """Read all files of a conversation, deleted conversations too.
+
+    Raises:
+        Problem: 404 when there is no such conversation for this caller.
+    """
+    files = await parts.db.read(lambda tx: store.of_conversation(tx, access, pk))
+    if files is None:
+        raise not_found()
+    return files
+
+
+async def served_file(parts: Parts, uid: str) -> ServedRow | None:
+    """Find what a link's uid names; its signature is still to be checked."""
+    return await parts.db.read(lambda tx: store.served_by_uid(tx, uid))
+
+
+async def owned_file(parts: Parts, access: Access, uid: str) -> ServedRow:
+    """Find a file of the caller's agent by its uid.
+
+    Raises:
+        Problem: 404 when there is none, it is deleted, or it is another agent's.
+    """
+    row = await parts.db.read(lambda tx: store.owned_by_uid(tx, access, uid))
+    if row is None or row.is_deleted:
+        raise not_found()
+    return row

@@ -1,0 +1,258 @@
+"""Answer a request for a file's bytes: a plain ASGI responder, for links and for the permanent URL.
+
+Whoever calls it has decided that the caller may have the file. A `Problem` is raised only before
+the answer has begun; afterwards a failure cuts the connection, so that nobody takes half a file for
+a whole one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+from litestar.types import HTTPScope, Receive, Scope, Send
+
+from agentsight.server.attachments.model import ServedRow
+from agentsight.server.attachments.names import content_disposition
+from agentsight.server.attachments.presentation import present
+from agentsight.server.blobs import BlobStore, BlobStream, ObjectMissing, StorageUnavailable
+from agentsight.server.problems import Problem
+from agentsight.server.web.errors import problem_body, request_id_of
+from agentsight.server.web.ranges import (
+    RangeNotSatisfiable,
+    http_date,
+    is_match_refused,
+    is_not_modified,
+    is_range_wanted,
+    parse_range,
+)
+
+log = logging.getLogger("agentsight.server")
+
+MAX_CACHED_S: Final = 3600
+"""How long a cache may answer for us: a deleted file is gone from there an hour later at most."""
+_WANTED_HEADERS: Final = frozenset(
+    {b"range", b"if-range", b"if-none-match", b"if-modified-since", b"if-match"}
+)
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How one door hands out files.
+
+    Args:
+        cache_control: The header's value; see `cache_control`.
+        accel_prefix: Where nginx serves the local store internally (`/_blobs`): the answer is then
+            its headers alone, and nginx sends the bytes. None: we send them.
+        resource_policy: Who may embed the bytes without CORS. A signed link carries its permission
+            in itself, so anyone who has it may; a door that reads a session says `same-origin`.
+        frame_ancestors: Origins that may frame a PDF besides the files' own.
+        as_download: Never inline, whatever it is.
+    """
+
+    cache_control: str
+    accel_prefix: str | None = None
+    resource_policy: Literal["cross-origin", "same-site", "same-origin"] = "cross-origin"
+    frame_ancestors: tuple[str, ...] = ()
+    as_download: bool = False
+
+
+def cache_control(expires_at_us: int, now_us: int, *, is_public: bool) -> str:
+    """Build the header for a link: kept for an hour at most, never longer than the link lives."""
+    left_s = max(0, (expires_at_us - now_us) // 1_000_000)
+    return f"{'public' if is_public else 'private'}, max-age={min(left_s, MAX_CACHED_S)}"
+
+
+async def serve_blob(
+    scope: HTTPScope,
+    receive: Receive,
+    send: Send,
+    *,
+    store: BlobStore,
+    row: ServedRow,
+    delivery: Delivery,
+) -> None:
+    """Answer GET or HEAD with a file, a part of it, or 304.
+
+    Raises:
+        Problem: Before anything was sent: 405, 410 when the bytes are gone behind our back, 412,
+            503 when the store is away.
+    """
+    method = scope["method"]
+    if method not in ("GET", "HEAD"):
+        raise Problem(405, "method_not_allowed", "Method not allowed.")
+    asked = _asked(scope)
+    etag = f'"{row.sha256}"'
+    if is_match_refused(asked.get(b"if-match"), etag):
+        raise Problem(412, "invalid", "The file is not the one that If-Match names.")
+    validators = _validators(row, etag, delivery)
+    if is_not_modified(
+        asked.get(b"if-none-match"), asked.get(b"if-modified-since"), etag, row.created_at
+    ):
+        await _send_headers(send, 304, validators)
+        return
+    headers = validators + _presentation_headers(row, delivery)
+    if delivery.accel_prefix is not None:
+        await _hand_to_nginx(send, store, row, headers, delivery.accel_prefix)
+    elif method == "HEAD":
+        await _require_whole(store, row)
+        await _send_headers(send, 200, [*headers, _length(row.size_bytes)])
+    else:
+        await _get(scope, receive, send, store, row, headers, asked)
+
+
+def _asked(scope: Scope) -> dict[bytes, str]:
+    """Collect the request's headers that matter here; lists that came in lines are joined."""
+    asked: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        if name in _WANTED_HEADERS:
+            text = value.decode("latin-1")
+            asked[name] = f"{asked[name]}, {text}" if name in asked else text
+    return asked
+
+
+async def _get(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    store: BlobStore,
+    row: ServedRow,
+    headers: Headers,
+    asked: Mapping[bytes, str],
+) -> None:
+    status, start, end = 200, 0, row.size_bytes
+    wanted = asked.get(b"range")
+    if wanted and is_range_wanted(asked.get(b"if-range"), f'"{row.sha256}"', row.created_at):
+        try:
+            found = parse_range(wanted, row.size_bytes)
+        except RangeNotSatisfiable:
+            await _send_not_satisfiable(scope, send, row.size_bytes)
+            return
+        if found is not None:
+            status, (start, end) = 206, found
+            text = f"bytes {start}-{end - 1}/{row.size_bytes}"
+            headers = [*headers, (b"content-range", text.encode("ascii"))]
+    try:
+        stream = await store.read(row.object_key, start, end)
+    except ObjectMissing as error:
+        raise _gone(row) from error
+    async with stream:
+        if stream.size_bytes != row.size_bytes:
+            raise _gone(row)
+        await _send_headers(send, status, [*headers, _length(end - start)], more=end > start)
+        if end > start:
+            await _send_stream(receive, send, stream, row, end - start)
+
+
+async def _send_stream(
+    receive: Receive, send: Send, stream: BlobStream, row: ServedRow, n_bytes: int
+) -> None:
+    """Send the chunks; stop when the client goes away."""
+    left = n_bytes
+    gone: asyncio.Task[None] | None = None
+    try:
+        async for chunk in stream:
+            left -= len(chunk)
+            await send(cast("Any", _body(chunk, more=left > 0)))
+            if left <= 0:
+                return
+            # The server swallows what is sent to a closed connection, so somebody must listen.
+            # One chunk needs no listener.
+            if gone is None:
+                gone = asyncio.create_task(_disconnected(receive))
+            elif gone.done():
+                return
+    except StorageUnavailable as error:
+        # Too late for a status. Returning without the last chunk makes the server cut the
+        # connection, and the client sees that the length is short.
+        log.error("a file broke off while it was sent: %s: %s", row.object_key, error)
+    finally:
+        if gone is not None:
+            gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Return when the client has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _hand_to_nginx(
+    send: Send, store: BlobStore, row: ServedRow, headers: Headers, prefix: str
+) -> None:
+    """Answer with headers alone; nginx adds length, ranges and bytes."""
+    await _require_whole(store, row)
+    target = f"{prefix.rstrip('/')}/{row.object_key}".encode("ascii")
+    await _send_headers(send, 200, [*headers, (b"x-accel-redirect", target)])
+
+
+async def _require_whole(store: BlobStore, row: ServedRow) -> None:
+    if await store.size(row.object_key) != row.size_bytes:
+        raise _gone(row)
+
+
+def _gone(row: ServedRow) -> Problem:
+    log.error("an object is not there or not whole: %s of attachment %s", row.object_key, row.uid)
+    return Problem(410, "gone", "The file's bytes are no longer there.")
+
+
+def _validators(row: ServedRow, etag: str, delivery: Delivery) -> Headers:
+    """Build what 200, 206 and 304 have in common."""
+    return [
+        (b"etag", etag.encode("ascii")),
+        (b"last-modified", http_date(row.created_at).encode("ascii")),
+        (b"cache-control", delivery.cache_control.encode("ascii")),
+        (b"accept-ranges", b"bytes"),
+        (b"cross-origin-resource-policy", delivery.resource_policy.encode("ascii")),
+        (b"referrer-policy", b"no-referrer"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+
+
+def _presentation_headers(row: ServedRow, delivery: Delivery) -> Headers:
+    shown = present(row.mime_type, row.detected_mime_type)
+    policy = shown.content_security_policy
+    if "frame-ancestors" in policy and delivery.frame_ancestors:
+        policy = f"{policy} {' '.join(delivery.frame_ancestors)}"
+    kind = "attachment" if delivery.as_download else shown.disposition
+    return [
+        (b"content-type", shown.content_type.encode("ascii")),
+        (b"content-disposition", content_disposition(kind, row.filename).encode("ascii")),
+        (b"content-security-policy", policy.encode("ascii")),
+    ]
+
+
+def _length(n_bytes: int) -> tuple[bytes, bytes]:
+    return b"content-length", b"%d" % n_bytes
+
+
+def _body(body: bytes, *, more: bool) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+async def _send_headers(send: Send, status: int, headers: Headers, *, more: bool = False) -> None:
+    """Begin an answer, and end it too unless bytes follow."""
+    start = {"type": "http.response.start", "status": status, "headers": headers}
+    await send(cast("Any", start))
+    if not more:
+        await send(cast("Any", _body(b"", more=False)))
+
+
+async def _send_not_satisfiable(scope: Scope, send: Send, size_bytes: int) -> None:
+    problem = Problem(
+        416, "range_not_satisfiable", f"The file has {size_bytes} bytes; the range is outside."
+    )
+    body = problem_body(problem, request_id_of(scope))
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-range", b"bytes */%d" % size_bytes),
+        (b"cache-control", b"no-store"),
+        _length(len(body)),
+    ]
+    await send(cast("Any", {"type": "http.response.start", "status": 416, "headers": headers}))
+    await send(cast("Any", _body(body, more=False)))

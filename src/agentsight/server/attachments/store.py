@@ -1,0 +1,198 @@
+"""Questions about attachments and blobs as rows.
+
+Bytes are durable before a row names them, and a blob that is on its way out is never taken up
+again: `find_blob` asks for stored ones only, and holds the row until the unit ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agentsight.server.access import Access
+from agentsight.server.attachments.model import (
+    AttachmentRow,
+    ConversationFiles,
+    FileGroup,
+    ReceivedFile,
+    ServedRow,
+)
+from agentsight.server.db import Tx, sql
+from agentsight.server.ids import AttachmentId, BlobId, ConversationPk, MessageId
+
+_FIND_BLOB = sql(
+    "SELECT id FROM blobs WHERE agent_id = $1 AND sha256 = $2 AND state = 'stored' FOR SHARE"
+)
+_INSERT_BLOB = sql(
+    "INSERT INTO blobs (agent_id, uid, object_key, sha256, size_bytes, state, detected_mime_type,"
+    " created_at, updated_at) VALUES ($1, $2, $3, $4, $5, 'stored', $6, $7, $7)"
+    " ON CONFLICT (agent_id, sha256) WHERE state = 'stored' DO NOTHING RETURNING id"
+)
+_INSERT = sql(
+    "INSERT INTO attachments (agent_id, conversation_id, message_id, blob_id, uid, item_key, type,"
+    " filename, declared_mime_type, mime_type, metadata, created_at, updated_at)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::jsonb, $12, $12)"
+    " ON CONFLICT (agent_id, item_key) WHERE item_key IS NOT NULL DO NOTHING RETURNING id"
+)
+_BY_KEYS = sql(
+    "SELECT id, message_id, created_at FROM attachments"
+    " WHERE agent_id = $1 AND item_key = ANY($2::text[]) ORDER BY id"
+)
+_FORGET_KEYS = sql(
+    "UPDATE attachments SET item_key = NULL WHERE agent_id = $1 AND item_key = ANY($2::text[])"
+)
+_COLUMNS = "a.id, a.uid, a.message_id, a.type, a.filename, a.mime_type, b.size_bytes, b.sha256"
+_FROM = " FROM attachments a JOIN blobs b ON b.agent_id = a.agent_id AND b.id = a.blob_id"
+_BY_MESSAGE = sql(
+    f"SELECT {_COLUMNS}{_FROM}"  # constants of this file
+    " WHERE a.agent_id = $1 AND a.message_id = $2 AND a.deleted_at IS NULL ORDER BY a.id"
+)
+_BY_IDS = sql(
+    f"SELECT {_COLUMNS}{_FROM}"  # constants of this file
+    " WHERE a.agent_id = $1 AND a.id = ANY($2::bigint[]) AND a.deleted_at IS NULL ORDER BY a.id"
+)
+_BY_CONVERSATIONS = sql(
+    f"SELECT {_COLUMNS}{_FROM}"  # constants of this file
+    " WHERE a.agent_id = $1 AND a.conversation_id = ANY($2::bigint[]) AND a.deleted_at IS NULL"
+    " ORDER BY a.message_id, a.id"
+)
+# The one call. A conversation without files is one row of NULLs, one that is not there no row.
+_OF_CONVERSATION = sql(
+    "SELECT c.conversation_id, m.sender, m.timestamp,"
+    f" {_COLUMNS} FROM conversations c"
+    " LEFT JOIN attachments a ON a.agent_id = c.agent_id AND a.conversation_id = c.id"
+    " AND a.deleted_at IS NULL"
+    " LEFT JOIN messages m ON m.agent_id = a.agent_id AND m.id = a.message_id"
+    " LEFT JOIN blobs b ON b.agent_id = a.agent_id AND b.id = a.blob_id"
+    " WHERE c.agent_id = $1 AND c.id = $2"
+    " ORDER BY m.timestamp NULLS LAST, m.id NULLS LAST, a.id NULLS LAST"
+)
+# A link names no agent: its signature is checked against the one that this row names.
+_SERVED_COLUMNS = (
+    "SELECT a.agent_id, a.uid, a.filename, a.mime_type, a.declared_mime_type,"
+    " b.detected_mime_type, b.size_bytes, b.sha256, b.object_key, a.created_at,"
+    " CASE WHEN a.deleted_at IS NOT NULL OR b.state <> 'stored' THEN 1 ELSE 0 END, b.id"
+    " FROM attachments a JOIN blobs b ON b.agent_id = a.agent_id AND b.id = a.blob_id"
+)
+_SERVED = sql(_SERVED_COLUMNS + " WHERE a.uid = $1")
+_OWNED = sql(_SERVED_COLUMNS + " WHERE a.uid = $1 AND a.agent_id = $2")
+
+
+async def find_blob(tx: Tx, access: Access, sha256: str) -> BlobId | None:
+    """Find the agent's stored blob of these bytes, and keep it from going until the unit ends."""
+    return await tx.value(_FIND_BLOB, access.agent_id, sha256)
+
+
+async def insert_blob(
+    tx: Tx, access: Access, received: ReceivedFile, *, now_us: int
+) -> BlobId | None:
+    """Insert a blob; None when another writer has just stored the same bytes."""
+    return await tx.value(
+        _INSERT_BLOB,
+        access.agent_id,
+        received.blob_uid,
+        received.object_key,
+        received.sha256,
+        received.size_bytes,
+        received.detected_mime_type,
+        now_us,
+    )
+
+
+async def insert(
+    tx: Tx,
+    access: Access,
+    received: ReceivedFile,
+    *,
+    conversation_pk: ConversationPk,
+    message_id: MessageId,
+    blob_id: BlobId,
+    uid: str,
+    type_name: str,
+    mime_type: str,
+    now_us: int,
+) -> AttachmentId | None:
+    """Insert a reference to a blob; None when its item key is taken."""
+    return await tx.value(
+        _INSERT,
+        access.agent_id,
+        conversation_pk,
+        message_id,
+        blob_id,
+        uid,
+        received.item_key,
+        type_name,
+        received.filename,
+        received.declared_mime_type,
+        mime_type,
+        received.metadata,
+        now_us,
+    )
+
+
+async def find_by_item_keys(
+    tx: Tx, access: Access, item_keys: Sequence[str]
+) -> list[tuple[AttachmentId, MessageId, int]]:
+    """Find attachments by their items' keys: id, message, created_at."""
+    rows = await tx.rows(_BY_KEYS, access.agent_id, list(item_keys))
+    return [(AttachmentId(a), MessageId(m), at) for a, m, at in rows]
+
+
+async def forget_item_keys(tx: Tx, access: Access, item_keys: Sequence[str]) -> None:
+    """Give up keys whose time is over."""
+    await tx.execute(_FORGET_KEYS, access.agent_id, list(item_keys))
+
+
+async def of_message(tx: Tx, access: Access, message_id: MessageId) -> list[AttachmentRow]:
+    """Read one message's files in the order they were sent."""
+    return [AttachmentRow(*row) for row in await tx.rows(_BY_MESSAGE, access.agent_id, message_id)]
+
+
+async def by_ids(tx: Tx, access: Access, ids: Sequence[AttachmentId]) -> list[AttachmentRow]:
+    """Read attachments by their ids."""
+    return [AttachmentRow(*row) for row in await tx.rows(_BY_IDS, access.agent_id, list(ids))]
+
+
+async def of_conversations(
+    tx: Tx, access: Access, pks: Sequence[ConversationPk]
+) -> dict[int, list[AttachmentRow]]:
+    """Read the files of conversations, by message."""
+    by_message: dict[int, list[AttachmentRow]] = {}
+    for row in await tx.rows(_BY_CONVERSATIONS, access.agent_id, list(pks)):
+        by_message.setdefault(row[2], []).append(AttachmentRow(*row))
+    return by_message
+
+
+async def of_conversation(tx: Tx, access: Access, pk: ConversationPk) -> ConversationFiles | None:
+    """Read all files of a conversation, grouped by message; None when it is not there."""
+    rows = await tx.rows(_OF_CONVERSATION, access.agent_id, pk)
+    if not rows:
+        return None
+    groups: list[FileGroup] = []
+    current = -1
+    for _, sender, timestamp, *values in rows:
+        if values[0] is None:
+            break
+        row = AttachmentRow(*values)
+        if row.message_id != current:
+            current = row.message_id
+            groups.append(FileGroup(row.message_id, sender, timestamp, []))
+        groups[-1].files.append(row)
+    return ConversationFiles(pk, rows[0][0], groups)
+
+
+async def served_by_uid(tx: Tx, uid: str) -> ServedRow | None:
+    """Read what a link's uid names. No access: the link's signature is what grants it."""
+    return _served(await tx.row(_SERVED, uid))
+
+
+async def owned_by_uid(tx: Tx, access: Access, uid: str) -> ServedRow | None:
+    """Read what is served of one of the caller's attachments."""
+    return _served(await tx.row(_OWNED, uid, access.agent_id))
+
+
+def _served(row: tuple[Any, ...] | None) -> ServedRow | None:
+    if row is None:
+        return None
+    *values, is_deleted, blob_id = row
+    return ServedRow(*values, is_deleted=bool(is_deleted), blob_id=BlobId(blob_id))

@@ -1,0 +1,43 @@
+"""What can go wrong with stored bytes.
+
+Problem
+ ├─ StorageUnavailable   503: the store does not answer; a repeat may succeed
+ └─ StorageFull          507: there is no room
+LookupError
+ └─ ObjectMissing        nothing is stored under a key
+Exception
+ ├─ ObjectExists         something already is
+ └─ StrangerStore        the store holds another instance's bytes
+"""
+
+from __future__ import annotations
+
+from agentsight.server.problems import Problem
+
+_RETRY_AFTER_S = 5
+
+
+class StorageUnavailable(Problem):
+    """The store does not answer, or not as it must; a repeat may succeed."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(503, "storage_unavailable", detail, retry_after_s=_RETRY_AFTER_S)
+
+
+class StorageFull(Problem):
+    """There is no room for the bytes; nothing of them was kept."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(507, "storage_full", detail)
+
+
+class ObjectMissing(LookupError):
+    """There is no object under this key."""
+
+
+class ObjectExists(Exception):
+    """There already is an object under this key; objects are never overwritten."""
+
+
+class StrangerStore(Exception):
+    """The store holds the bytes of another instance."""

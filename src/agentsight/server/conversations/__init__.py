@@ -1,0 +1,1 @@
+"""Conversations: rows, filters, transcripts, and what their owner does to them."""

@@ -1,0 +1,216 @@
+"""What a person can do with conversations: list, read, rename, mark, update, hide, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentsight import _contract as contract
+from agentsight.server.access import Access
+from agentsight.server.attachments import store as attachments
+from agentsight.server.conversations import store, store_lists
+from agentsight.server.conversations.filters import Filters
+from agentsight.server.conversations.model import Head
+from agentsight.server.conversations.shapes import Transcripts
+from agentsight.server.conversations.store_lists import ConversationRow
+from agentsight.server.db import Tx
+from agentsight.server.feedback import store as feedback
+from agentsight.server.feedback.store import FeedbackRow, NewFeedback
+from agentsight.server.ids import ConversationPk
+from agentsight.server.messages import store as messages
+from agentsight.server.parts import Parts
+from agentsight.server.problems import Problem, not_found
+from agentsight.server.usage import store as usage
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One page of conversations; `transcripts` is None for lean rows."""
+
+    count: int
+    rows: list[ConversationRow]
+    transcripts: Transcripts | None
+
+
+def _fitting(rows: Sequence[ConversationRow], *, is_cut: bool) -> list[ConversationPk]:
+    """Choose whose messages fit into one answer, from the top."""
+    fitting: list[ConversationPk] = []
+    room = contract.MAX_MESSAGES_PER_LIST
+    for row in rows:
+        if not is_cut or row.n_messages <= room:
+            room -= row.n_messages
+            fitting.append(row.pk)
+    return fitting
+
+
+async def _transcripts(
+    tx: Tx, access: Access, rows: Sequence[ConversationRow], *, is_cut: bool
+) -> Transcripts:
+    pks = _fitting(rows, is_cut=is_cut)
+    has_messages = [row.pk for row in rows if row.n_messages and row.pk in set(pks)]
+    everyone = [row.pk for row in rows]
+    judged = [row.pk for row in rows if row.n_feedbacks]
+    return Transcripts(
+        await messages.read_messages(tx, access, has_messages) if has_messages else {},
+        await attachments.of_conversations(tx, access, has_messages) if has_messages else {},
+        await feedback.read_feedbacks(tx, access, judged) if judged else {},
+        await usage.read_usages(tx, access, pks) if pks else {},
+        frozenset(everyone) - frozenset(pks),
+    )
+
+
+async def list_conversations(
+    parts: Parts, access: Access, filters: Filters, *, limit: int, offset: int, full: bool
+) -> Listed:
+    """List conversations; with `full`, their transcripts as far as 20,000 messages go.
+
+    A list by exact `conversation_id` is never cut: gen A reads one conversation that way.
+    """
+
+    async def query(tx: Tx) -> Listed:
+        count = await store_lists.count(tx, access, filters)
+        rows: list[ConversationRow] = []
+        if offset < count:
+            rows = await store_lists.page(tx, access, filters, limit=limit, offset=offset)
+        if not full:
+            return Listed(count, rows, None)
+        is_cut = filters.conversation_id is None
+        return Listed(count, rows, await _transcripts(tx, access, rows, is_cut=is_cut))
+
+    # Counting, searching and transcripts take more than a millisecond: not on the event loop.
+    return await parts.db.read(query, slow=True, snapshot=True)
+
+
+async def read_conversation(
+    parts: Parts, access: Access, pk: ConversationPk
+) -> tuple[ConversationRow, Transcripts]:
+    """Read one conversation with its whole transcript, deleted ones too.
+
+    Raises:
+        Problem: 404 when there is no such conversation for this caller.
+    """
+
+    async def query(tx: Tx) -> tuple[ConversationRow, Transcripts] | None:
+        row = await store_lists.read_one(tx, access, pk)
+        if row is None:
+            return None
+        return row, await _transcripts(tx, access, [row], is_cut=False)
+
+    found = await parts.db.read(query, slow=True, snapshot=True)
+    if found is None:
+        raise not_found()
+    return found
+
+
+async def look_up(parts: Parts, access: Access, conversation_id: str) -> Head:
+    """Find a conversation by its caller's id, deleted ones too.
+
+    Raises:
+        Problem: 404 when there is none.
+    """
+    head = await parts.db.read(
+        lambda tx: store.find_by_conversation_id(tx, access, conversation_id)
+    )
+    if head is None:
+        raise not_found()
+    return head
+
+
+async def look_up_uid(parts: Parts, access: Access, uid: str) -> Head:
+    """Find a conversation by its uid, deleted ones too.
+
+    Raises:
+        Problem: 404 when there is none.
+    """
+    head = await parts.db.read(lambda tx: store.find_by_uid(tx, access, uid))
+    if head is None:
+        raise not_found()
+    return head
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a manager sets; the names of `fields` are those given, `metadata` as JSON text."""
+
+    name: str | None = None
+    is_marked: bool | None = None
+    fields: tuple[tuple[str, str | None], ...] = ()
+
+
+async def change_conversation(
+    parts: Parts, access: Access, pk: ConversationPk, change: Change
+) -> Head:
+    """Rename, mark and set fields, all or nothing.
+
+    Raises:
+        Problem: 404 when there is no such conversation or it is deleted.
+    """
+    now = parts.clock()
+
+    async def unit(tx: Tx) -> Head:
+        head = await store.find(tx, access, pk)
+        if head is None:
+            raise not_found()
+        done = True
+        if change.name is not None:
+            done = await store.rename(tx, access, pk, change.name, now_us=now)
+        if change.is_marked is not None:
+            done &= await store.mark(tx, access, pk, is_marked=change.is_marked, now_us=now)
+        for field, value in change.fields:
+            done &= await store.set_field(tx, access, pk, field, value, now_us=now)
+        if not done:
+            raise not_found()
+        return head
+
+    return await parts.db.write(unit)
+
+
+async def delete_conversation(parts: Parts, access: Access, pk: ConversationPk) -> tuple[Head, int]:
+    """Hide a conversation from lists; returns it and the time (µs since 1970 UTC).
+
+    Raises:
+        Problem: 404 when there is no such conversation or it is deleted already.
+    """
+    now = parts.clock()
+
+    async def unit(tx: Tx) -> Head:
+        head = await store.find(tx, access, pk)
+        if head is None:
+            raise not_found()
+        if not await store.delete(tx, access, pk, now_us=now):
+            text = "Conversation not found or already deleted."
+            raise Problem(404, "not_found", text)
+        return head
+
+    return await parts.db.write(unit), now
+
+
+async def add_feedback(
+    parts: Parts, access: Access, reference: ConversationPk | str, new: NewFeedback
+) -> FeedbackRow:
+    """Store a word on a conversation, named by its row id or by its caller's id.
+
+    Raises:
+        Problem: 404 when there is no such conversation.
+    """
+    now = parts.clock()
+
+    async def unit(tx: Tx) -> FeedbackRow:
+        if isinstance(reference, str):
+            head = await store.find_by_conversation_id(tx, access, reference)
+        else:
+            head = await store.find(tx, access, reference)
+        if head is None:
+            raise not_found()
+        feedback_id = await feedback.insert(tx, access, head.pk, new, now_us=now)
+        if feedback_id is None:
+            known = await feedback.find_by_item_key(tx, access, new.item_key or "")
+            if known is None:
+                raise not_found()
+            return known
+        await store.count_feedback(tx, access, head.pk, now_us=now)
+        return FeedbackRow(
+            head.pk, feedback_id, new.sentiment, new.source, new.comment, new.metadata, now
+        )
+
+    return await parts.db.write(unit)

@@ -1,0 +1,107 @@
+"""What rooms see of a database: `Database`, and the `Tx` their units and queries get.
+
+The promises here are kept by `sqlite.py` and `postgresql.py`, and one test suite asks both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeVar
+
+from agentsight.server.db.sql import Sql
+
+T = TypeVar("T")
+Dialect = Literal["sqlite", "postgresql"]
+Row = tuple[Any, ...]
+Argument = str | int | float | bytes | None | Sequence[str] | Sequence[int]
+"""What a parameter takes; a list only where the text says `$n::type[]`."""
+
+
+class Tx(Protocol):
+    """Statements of one unit or query.
+
+    Values in and out are equal on both databases: integers, floats, text, None; JSON columns are
+    text. Two things do differ unless the SQL mends them: PostgreSQL's `sum(bigint)` is a `Decimal`
+    (write `sum(x)::bigint`), and its comparisons give True and False, where SQLite gives 1 and 0
+    (which Python holds equal).
+
+    An error ends the unit: catching it and going on raises it again, on both databases. A `tx` is
+    dead when its unit has returned.
+    """
+
+    async def rows(self, sql: Sql, *args: Argument) -> list[Row]:
+        """Return all rows."""
+        ...
+
+    async def row(self, sql: Sql, *args: Argument) -> Row | None:
+        """Return the first row, or None."""
+        ...
+
+    async def value(self, sql: Sql, *args: Argument) -> Any:
+        """Return the first column of the first row, or None."""
+        ...
+
+    async def execute(self, sql: Sql, *args: Argument) -> int:
+        """Return the number of rows inserted, updated or deleted."""
+        ...
+
+    async def execute_many(self, sql: Sql, rows: Sequence[Sequence[Argument]]) -> None:
+        """Run the statement once for each sequence of arguments."""
+        ...
+
+
+Unit = Callable[[Tx], Coroutine[Any, Any, T]]
+"""A unit of work or a query: it awaits calls of its `tx` and nothing else, and may run twice."""
+
+
+class Database(Protocol):
+    """One open database. Belongs to the event loop it was opened on; who opens it closes it."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Say which database this is."""
+        ...
+
+    def write(self, unit: Unit[T]) -> Awaitable[T]:
+        """Run `unit` whole or not at all, and answer when it is on the disk.
+
+        A unit must not touch anything but its `tx` (no bytes, no clock, no network), since it may
+        run again after a serialization failure. Cancelling the caller does not undo a unit that is
+        already waiting or running.
+
+        Raises:
+            DatabaseUnavailable: Not now (locked by others, connection lost, closing).
+            DatabaseFull: No room; nothing was written.
+            UniqueViolation: A row with the same key exists.
+            UnitSuspended: The unit awaited something else than its `tx` (SQLite).
+        """
+        ...
+
+    def read(self, query: Unit[T], *, slow: bool = False, snapshot: bool = False) -> Awaitable[T]:
+        """Run `query`, which can change nothing.
+
+        Args:
+            query: Awaits its `tx` and nothing else.
+            slow: It may take over a millisecond: on SQLite it then runs in a thread, and cancelling
+                the caller interrupts it. Without it, it runs on the event loop.
+            snapshot: Its statements see one state of the database, whatever is written meanwhile.
+
+        Raises:
+            DatabaseUnavailable: Not now.
+            QueryError: It tried to write, or the statement is wrong.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what waits, close all connections. Closing twice is not an error."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...

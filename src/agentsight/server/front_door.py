@@ -1,0 +1,108 @@
+"""What every request passes first: its id, a tolerant path, and the two hottest routes.
+
+Plain ASGI: a file link and the one call are answered here without the framework, which costs more
+than they do. Everything else goes on to Litestar.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, cast
+
+from litestar import Litestar
+from litestar.types import Receive, Scope, Send
+
+from agentsight.server.attachments.api import HOT_PATH, answer_conversation_files, serve_link
+from agentsight.server.web.errors import log_problem, problem_body, problem_headers, to_problem
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class FrontDoor:
+    """The outermost application."""
+
+    def __init__(self, app: Litestar) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run the lifespan."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if path.startswith("//"):
+            # An endpoint with a slash at its end makes published clients ask for //api/….
+            path = "/" + path.lstrip("/")
+            scope["path"] = path
+            scope["raw_path"] = b"/" + scope.get("raw_path", b"").lstrip(b"/")
+        request_id = _request_id(scope)
+        cast("dict[str, Any]", scope)["agentsight.request_id"] = request_id
+        send = _with_request_id(send, request_id.encode())
+        if path.startswith("/files/"):
+            await self._guarded(self._files, scope, receive, send)
+            return
+        hot = HOT_PATH.fullmatch(path) if scope["method"] == "GET" else None
+        if hot is not None:
+            await self._guarded(self._conversation_files, scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    async def _files(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await serve_link(self.app.state.parts, scope, receive, send)
+
+    async def _conversation_files(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        state = self.app.state
+        pk_text = scope["path"].split("/")[3]
+        body = await answer_conversation_files(
+            state.parts, state.key_finder, state.bases, scope, pk_text
+        )
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+        ]
+        await _send_whole(send, 200, headers, body)
+
+    async def _guarded(self, answer: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run a plain handler; what it raises before it began becomes the usual error body."""
+        try:
+            await answer(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 # the edge of a request
+            problem = to_problem(error)
+            request_id = cast("dict[str, Any]", scope)["agentsight.request_id"]
+            log_problem(error, problem, request_id, "GET", scope["path"][:40])
+            body = problem_body(problem, request_id)
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+                *(
+                    (name.lower().encode(), value.encode())
+                    for name, value in problem_headers(problem).items()
+                ),
+            ]
+            await _send_whole(send, problem.status, headers, body)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return os.urandom(8).hex()
+
+
+def _with_request_id(send: Send, request_id: bytes) -> Send:
+    async def send_with_id(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+        await send(message)
+
+    return send_with_id
+
+
+async def _send_whole(
+    send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    start = {"type": "http.response.start", "status": status, "headers": headers}
+    await send(cast("Any", start))
+    await send(cast("Any", {"type": "http.response.body", "body": body, "more_body": False}))

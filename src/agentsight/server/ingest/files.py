@@ -1,0 +1,166 @@
+"""Take files out of request bodies and make their bytes durable, before any unit of work.
+
+Multipart is streamed; base64 is in memory already and decoded off the event loop when it is large.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from litestar import Request
+
+from agentsight.server.attachments.model import ReceivedFile
+from agentsight.server.attachments.names import clean_filename
+from agentsight.server.attachments.service import Receiving, clean_declared, in_steps
+from agentsight.server.ingest.bodies import FileBody
+from agentsight.server.ingest.reading import Reader
+from agentsight.server.problems import Problem, invalid, required, too_large
+from agentsight.server.settings import Settings
+from agentsight.server.text import mend_text
+from agentsight.server.web.bodies import receive_chunks
+from agentsight.server.web.fields import optional_text, scalar_text
+from agentsight.server.web.multipart import MultipartLimits, MultipartReader
+
+_THREAD_BYTES = 256 * 1024
+"""Base64 above this is decoded in a thread: below, the hop costs more than it frees."""
+_NUMBER = re.compile(r"(\d{1,9})\Z")
+
+
+@dataclass(slots=True)
+class Form:
+    """A multipart body: its text fields, and its files by part name, in order of arrival."""
+
+    fields: dict[str, str] = field(default_factory=dict[str, str])
+    files: list[tuple[str, ReceivedFile]] = field(default_factory=list[tuple[str, ReceivedFile]])
+
+    def in_order(self) -> list[ReceivedFile]:
+        """Return the files by the number at the end of their part's name (attachment_10 after 9).
+
+        Parts without a number keep their place behind those with one.
+        """
+
+        def place(named: tuple[str, ReceivedFile]) -> int:
+            found = _NUMBER.search(named[0])
+            return int(found[1]) if found else 10**9
+
+        return [received for _, received in sorted(self.files, key=place)]
+
+
+def is_multipart(request: Request[Any, Any, Any]) -> bool:
+    """Say whether the body is multipart/form-data."""
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    return kind.strip().lower() == "multipart/form-data"
+
+
+async def read_form(
+    request: Request[Any, Any, Any], receiving: Receiving, settings: Settings
+) -> Form:
+    """Read a multipart body: fields into memory, files straight to the store.
+
+    Raises:
+        Problem: 400 for a broken body, 413 past a limit, at the byte that passes it.
+    """
+    limits = MultipartLimits(
+        max_files=settings.max_files_per_request,
+        max_file_bytes=settings.max_file_bytes,
+        max_field_bytes=settings.max_json_body_bytes,
+    )
+    form = Form()
+    content_type = request.headers.get("content-type", "")
+    field_bytes = 0
+    async for part in MultipartReader(receive_chunks(request.receive), content_type, limits=limits):
+        if part.filename is None:
+            text = await part.text(max_bytes=settings.max_json_body_bytes - field_bytes)
+            field_bytes += len(text)
+            form.fields[part.name] = mend_text(text)
+        else:
+            received = await receiving.receive(
+                aiter(part), filename=part.filename, declared_mime_type=part.content_type
+            )
+            form.files.append((part.name, received))
+    return form
+
+
+async def receive_base64(
+    bodies: Sequence[FileBody], receiving: Receiving, reader: Reader
+) -> list[ReceivedFile]:
+    """Decode files of a JSON body and make them durable.
+
+    Raises:
+        Problem: 400 naming the file whose data is missing or not strict base64; 413 past a limit.
+    """
+    check_count(len(bodies), reader.settings)
+    received: list[ReceivedFile] = []
+    for index, body in enumerate(bodies):
+        if body.data is None:
+            raise invalid(
+                "attachments", f"{_shown(index, body)}: data is missing.", code="required"
+            )
+        data = await _decode(index, body, body.data, reader.settings.max_base64_file_bytes)
+        stored = await receiving.receive(
+            in_steps(data),
+            filename=scalar_text(body.filename),
+            declared_mime_type=scalar_text(body.mime_type),
+        )
+        received.append(with_details(stored, body, reader))
+    return received
+
+
+def with_details(received: ReceivedFile, body: FileBody, reader: Reader) -> ReceivedFile:
+    """Give a received file the name, type, key and metadata that its description says."""
+    filename, mime_type = scalar_text(body.filename), scalar_text(body.mime_type)
+    return replace(
+        received,
+        filename=clean_filename(filename) if filename else received.filename,
+        declared_mime_type=clean_declared(mime_type) or received.declared_mime_type,
+        item_key=optional_text(body.item_key, "item_key"),
+        metadata=reader.metadata(body.metadata),
+    )
+
+
+def check_count(n_files: int, settings: Settings) -> None:
+    """Refuse a request without files, or with more than it may have.
+
+    Raises:
+        Problem: 400 or 413, naming the limit.
+    """
+    if n_files == 0:
+        raise required("attachments")
+    if n_files > settings.max_files_per_request:
+        limit = settings.max_files_per_request
+        raise too_large(f"Send at most {limit} files a request (max_files_per_request).")
+
+
+async def _decode(index: int, body: FileBody, data: str, limit: int) -> bytes:
+    if len(data) > (limit + 2) // 3 * 4:
+        raise too_large(
+            f"{_shown(index, body)} is larger than max_base64_file_bytes ({limit} bytes);"
+            " send it by multipart."
+        )
+    try:
+        if len(data) > _THREAD_BYTES:
+            return await asyncio.to_thread(_strictly, data)
+        return _strictly(data)
+    except ValueError as error:
+        text = f"{_shown(index, body)}: data is not strict base64 ({error})."
+        raise Problem(400, "malformed_base64", fields={"attachments": [text]}) from error
+
+
+def _strictly(data: str) -> bytes:
+    return binascii.a2b_base64(data.encode("ascii"), strict_mode=True) if data else b""
+
+
+def _shown(index: int, body: FileBody) -> str:
+    return f"file {index} ({(scalar_text(body.filename) or 'without a name')[:100]!r})"
+
+
+def keyed(files: Sequence[ReceivedFile], item_key: str | None) -> list[ReceivedFile]:
+    """Give each file a key of its request's and its place, so that a resend is recognised."""
+    if item_key is None:
+        return list(files)
+    return [replace(f, item_key=f"{item_key}:{index}") for index, f in enumerate(files)]

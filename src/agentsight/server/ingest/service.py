@@ -1,0 +1,334 @@
+"""What a person can do to hand in: open a conversation, apply items, add files to a message.
+
+Everything that comes in goes through `apply_items`, inside one unit of work: whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentsight import _contract as contract
+from agentsight.server.access import Access
+from agentsight.server.agents import store as agents
+from agentsight.server.attachments import service as attaching
+from agentsight.server.attachments import store as attachments
+from agentsight.server.attachments.model import AttachmentRow, ReceivedFile
+from agentsight.server.conversations import store as conversations
+from agentsight.server.conversations.model import Head, NewConversation
+from agentsight.server.db import Tx
+from agentsight.server.ids import MessageId, new_uid
+from agentsight.server.ingest.model import Applied, Item, StoredItem, Target
+from agentsight.server.messages import store as messages
+from agentsight.server.messages.model import NewMessage
+from agentsight.server.messages.store import Known
+from agentsight.server.parts import Parts
+from agentsight.server.problems import Problem, not_found, required
+from agentsight.server.usage import store as usage
+
+REPEAT_WINDOW_US = contract.REPEAT_WINDOW_S * 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One unit of work at a time: who writes, when, and how many environments an agent may have."""
+
+    tx: Tx
+    access: Access
+    now_us: int
+    max_environments: int
+
+    async def open(self, new: NewConversation) -> tuple[Head, bool]:
+        """Find a conversation and fill what is empty, or make it; True when it is new."""
+        head = await conversations.find_by_conversation_id(
+            self.tx, self.access, new.conversation_id
+        )
+        if head is None:
+            environment_id = await agents.environment_id(
+                self.tx,
+                self.access,
+                new.environment,
+                self.now_us,
+                max_environments=self.max_environments,
+            )
+            if environment_id is None:
+                raise not_found()
+            head = await conversations.insert(
+                self.tx,
+                self.access,
+                new,
+                uid=new_uid(self.now_us),
+                environment_id=environment_id,
+                now_us=self.now_us,
+            )
+            if head is not None:
+                return head, True
+            # Another writer was first: theirs is there now.
+            head = await conversations.find_by_conversation_id(
+                self.tx, self.access, new.conversation_id
+            )
+            if head is None:
+                raise not_found()
+        await conversations.fill(self.tx, self.access, head.pk, new, now_us=self.now_us)
+        return head, False
+
+    async def resolve(self, target: Target) -> Head:
+        """Find the conversation that is meant, making it where that is allowed.
+
+        Raises:
+            Problem: 404 when it is not there, or the message is another conversation's;
+                400 when nothing says which is meant.
+        """
+        head: Head | None = None
+        if target.pk is not None:
+            head = await conversations.find(self.tx, self.access, target.pk)
+        elif target.conversation_id is not None:
+            head = await conversations.find_by_conversation_id(
+                self.tx, self.access, target.conversation_id
+            )
+            if head is None and target.new is not None:
+                head, _ = await self.open(target.new)
+        elif target.message_id is not None:
+            head = await conversations.find_by_message(self.tx, self.access, target.message_id)
+        else:
+            raise required("conversation")
+        if head is None:
+            raise not_found()
+        if target.message_id is not None:
+            owner = await messages.conversation_of(self.tx, self.access, target.message_id)
+            if owner != head.pk:
+                raise not_found()
+        return head
+
+    async def store(self, head: Head, item: Item, applied: Applied) -> StoredItem:
+        """Store one item with its details and files, or find that it was stored before."""
+        message_id = await self._insert(head, item.message)
+        if isinstance(message_id, Known):
+            return await self._repeat(item.message, message_id)
+        detail_id = await self._insert_detail(head, message_id, item.message)
+        attached = await attaching.attach(
+            self.tx,
+            self.access,
+            item.files,
+            conversation_pk=head.pk,
+            message_id=message_id,
+            now_us=self.now_us,
+        )
+        applied.object_keys.extend(attached.object_keys)
+        return StoredItem(message_id, detail_id, False, attached.ids)
+
+    async def _insert(self, head: Head, new: NewMessage) -> MessageId | Known:
+        # Twice: a key whose window is over is given up, and then the insert must succeed.
+        for _ in range(2):
+            message_id = await messages.insert(
+                self.tx, self.access, head.pk, new, uid=new_uid(self.now_us), now_us=self.now_us
+            )
+            if message_id is not None:
+                return message_id
+            known = await self._known(head, new)
+            if known is None:
+                raise Problem(
+                    503, "database_unavailable", "The same item is being stored; try again."
+                )
+            if new.is_repeat_lasting or self.now_us - known.created_at <= REPEAT_WINDOW_US:
+                return known
+            await messages.forget_item_key(self.tx, self.access, known.message_id)
+        raise Problem(503, "database_unavailable", "The same item is being stored; try again.")
+
+    async def _known(self, head: Head, new: NewMessage) -> Known | None:
+        known = None
+        if new.item_key is not None:
+            known = await messages.find_by_item_key(self.tx, self.access, new.item_key)
+        if known is None and new.external_id is not None:
+            known = await messages.find_by_external_id(
+                self.tx, self.access, head.pk, new.external_id
+            )
+        return known
+
+    async def _repeat(self, new: NewMessage, known: Known) -> StoredItem:
+        detail_id: int | None = None
+        if new.usage is not None:
+            detail_id = await usage.find_by_message(self.tx, self.access, known.message_id)
+        elif new.action is not None or new.button is not None:
+            message = await messages.read_message(self.tx, self.access, known.message_id)
+            if message is not None and message.actions:
+                detail_id = message.actions[0].action_id
+            elif message is not None and message.button is not None:
+                detail_id = message.button.button_id
+        rows = await attachments.of_message(self.tx, self.access, known.message_id)
+        return StoredItem(known.message_id, detail_id, True, [row.attachment_id for row in rows])
+
+    async def _insert_detail(
+        self, head: Head, message_id: MessageId, new: NewMessage
+    ) -> int | None:
+        if new.action is not None:
+            return await messages.insert_action(
+                self.tx,
+                self.access,
+                message_id,
+                new.action,
+                metadata=new.metadata,
+                now_us=self.now_us,
+            )
+        if new.button is not None:
+            return await messages.insert_button(
+                self.tx,
+                self.access,
+                message_id,
+                new.button,
+                metadata=new.metadata,
+                now_us=self.now_us,
+            )
+        if new.usage is not None:
+            return await usage.insert(
+                self.tx,
+                self.access,
+                head.pk,
+                message_id,
+                new.usage,
+                timestamp=new.timestamp,
+                now_us=self.now_us,
+            )
+        return None
+
+    async def touch(self, head: Head, stored: Sequence[tuple[NewMessage, StoredItem]]) -> None:
+        """Count what is new in a conversation and widen its times; usage is no message."""
+        new = [m for m, result in stored if not result.is_repeat and m.kind != "usage"]
+        if not new:
+            return
+        times = [message.timestamp for message in new]
+        await conversations.touch(
+            self.tx,
+            self.access,
+            head.pk,
+            n_messages=len(new),
+            first_at=min(times),
+            last_at=max(times),
+            is_used=any(message.kind == "attachments" for message in new),
+            now_us=self.now_us,
+        )
+
+
+async def _in_unit(
+    parts: Parts, access: Access, work: Callable[[Unit], Awaitable[Applied]]
+) -> Applied:
+    now = parts.clock()
+
+    async def run(tx: Tx) -> Applied:
+        return await work(Unit(tx, access, now, parts.settings.max_environments_per_agent))
+
+    return await parts.db.write(run)
+
+
+async def open_conversation(
+    parts: Parts, access: Access, new: NewConversation
+) -> tuple[Head, bool]:
+    """Make a conversation, or fill what is empty in the one that is there; True when it is new.
+
+    Two that do this at once make one row.
+    """
+    now = parts.clock()
+
+    async def run(tx: Tx) -> tuple[Head, bool]:
+        unit = Unit(tx, access, now, parts.settings.max_environments_per_agent)
+        return await unit.open(new)
+
+    return await parts.db.write(run)
+
+
+async def apply_items(
+    parts: Parts, access: Access, target: Target | NewConversation, items: Sequence[Item]
+) -> Applied:
+    """Store items in a conversation, whole or not at all, each at most once.
+
+    Args:
+        target: The conversation by one of its names, or one to open (and fill) first.
+        items: In the order in which they are to be numbered.
+
+    Raises:
+        Problem: What is wrong; for the item at fault, with `items` naming its index.
+    """
+
+    async def work(unit: Unit) -> Applied:
+        if isinstance(target, NewConversation):
+            head, _ = await unit.open(target)
+        else:
+            head = await unit.resolve(target)
+        applied = Applied(head, [])
+        stored: list[tuple[NewMessage, StoredItem]] = []
+        for index, item in enumerate(items):
+            try:
+                result = await unit.store(head, item, applied)
+            except Problem as problem:
+                problem.items = [refusal(index, item.message.item_key, problem)]
+                raise
+            applied.items.append(result)
+            stored.append((item.message, result))
+        await unit.touch(head, stored)
+        return applied
+
+    return await _in_unit(parts, access, work)
+
+
+def refusal(index: int, item_key: str | None, problem: Problem) -> dict[str, Any]:
+    """Say which item of a batch is refused, and why."""
+    return {
+        "index": index,
+        "item_key": item_key,
+        "code": problem.code,
+        "detail": problem.detail,
+    }
+
+
+async def add_files(
+    parts: Parts, access: Access, target: Target, files: Sequence[ReceivedFile]
+) -> Applied:
+    """Add files to a message that is there already, at most once within the window.
+
+    Args:
+        target: The message, and maybe its conversation, which then must fit.
+        files: Each with an item key made of its request's and its index, or with none.
+
+    Raises:
+        Problem: 404 when the message is not there or another conversation's.
+    """
+
+    async def work(unit: Unit) -> Applied:
+        head = await unit.resolve(target)
+        message_id = target.message_id
+        if message_id is None:
+            raise required("message")
+        keys = [received.item_key for received in files if received.item_key is not None]
+        known = await attachments.find_by_item_keys(unit.tx, access, keys) if keys else []
+        if known and unit.now_us - known[0][2] <= REPEAT_WINDOW_US:
+            ids = [attachment_id for attachment_id, _, _ in known]
+            return Applied(head, [StoredItem(message_id, None, True, ids)])
+        if known:
+            await attachments.forget_item_keys(unit.tx, access, keys)
+        attached = await attaching.attach(
+            unit.tx,
+            access,
+            files,
+            conversation_pk=head.pk,
+            message_id=message_id,
+            now_us=unit.now_us,
+        )
+        await messages.touch(unit.tx, access, message_id, now_us=unit.now_us)
+        stored = StoredItem(message_id, None, False, attached.ids)
+        return Applied(head, [stored], attached.object_keys)
+
+    return await _in_unit(parts, access, work)
+
+
+async def read_files(
+    parts: Parts, access: Access, items: Sequence[StoredItem]
+) -> dict[int, list[AttachmentRow]]:
+    """Read the files of stored items back, by message."""
+    ids = [attachment_id for item in items for attachment_id in item.attachment_ids]
+    if not ids:
+        return {}
+    by_message: dict[int, list[AttachmentRow]] = {}
+    for row in await parts.db.read(lambda tx: attachments.by_ids(tx, access, ids)):
+        by_message.setdefault(row.message_id, []).append(row)
+    return by_message

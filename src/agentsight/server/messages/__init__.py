@@ -1,0 +1,1 @@
+"""Messages of every kind (text, action, button, attachments) with their details."""

@@ -1,0 +1,117 @@
+"""Find messages that contain a text, without case: the index, and the scan of what is newer.
+
+New messages stand in `search_queue` with their folded text, in the transaction that stored them; a
+background step moves them into the index in large strides. Both are asked, so a search never misses
+what has been answered as stored. Candidates of SQLite's contentless index are checked against the
+message itself; PostgreSQL rechecks its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from agentsight.server.db import Database, Tx, sql
+from agentsight.server.text import like_pattern
+
+ROWID_SHIFT = 40
+"""SQLite's index row is `agent_id << 40 | message_id`: one agent's messages are one range."""
+_MIN_INDEXED_CHARS = 3
+_STRIDE = 1_000
+
+_TAKE = sql(
+    "SELECT agent_id, message_id, content_folded FROM search_queue"
+    " ORDER BY agent_id, message_id LIMIT $1::bigint FOR UPDATE SKIP LOCKED"
+)
+_INDEX_POSTGRESQL = sql(
+    "INSERT INTO message_search (agent_id, message_id, content_folded)"
+    " SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[])"
+    " ON CONFLICT (agent_id, message_id) DO UPDATE SET content_folded = excluded.content_folded",
+    sqlite="SELECT $1, $2, $3",
+)
+_INDEX_SQLITE = sql(
+    "SELECT $1, $2",
+    sqlite="INSERT INTO message_search (rowid, content) VALUES ($1, $2)",
+)
+_DROP = sql("DELETE FROM search_queue WHERE agent_id = $1 AND message_id = ANY($2::bigint[])")
+
+
+class _HasNeedle(Protocol):
+    @property
+    def message_contains(self) -> str | None: ...
+
+
+def needle_args(agent_id: int, filters: _HasNeedle) -> list[Any]:
+    """Return the arguments of `containing_sql`: pattern, FTS query, first and last index row."""
+    folded = (filters.message_contains or "").casefold()
+    first = agent_id << ROWID_SHIFT
+    return [like_pattern(folded), _fts_query(folded), first, first + (1 << ROWID_SHIFT) - 1]
+
+
+def containing_sql(needle: str, names: Sequence[str]) -> tuple[str, str]:
+    """Return the sub-selects of conversation ids, for PostgreSQL and for SQLite.
+
+    Args:
+        needle: What to find; under three characters the index cannot help and all is scanned.
+        names: Placeholders of `needle_args`, in its order. `$1` is the agent.
+    """
+    pattern, query, first, last = names
+    queued = (
+        "SELECT m.conversation_id FROM search_queue q JOIN messages m"
+        " ON m.agent_id = q.agent_id AND m.id = q.message_id AND m.deleted_at IS NULL"
+        f" WHERE q.agent_id = $1 AND q.content_folded LIKE {pattern}::text ESCAPE '\\'"
+    )
+    unused = f" AND {query}::text IS NOT NULL AND {first}::bigint <= {last}::bigint"
+    postgresql = (
+        "SELECT m.conversation_id FROM message_search s JOIN messages m"
+        " ON m.agent_id = s.agent_id AND m.id = s.message_id AND m.deleted_at IS NULL"
+        f" WHERE s.agent_id = $1 AND s.content_folded LIKE {pattern}::text ESCAPE '\\'{unused}"
+        f" UNION {queued}"
+    )
+    if len(needle.casefold()) < _MIN_INDEXED_CHARS:
+        scan = (
+            "SELECT m.conversation_id FROM messages m WHERE m.agent_id = $1"
+            " AND m.deleted_at IS NULL AND m.kind <> 'usage'"
+            f" AND fold(m.content) LIKE {pattern} ESCAPE '\\'{unused}"
+        )
+        return postgresql, scan
+    sqlite = (
+        # CROSS JOIN keeps the planner from walking all messages first.
+        "SELECT m.conversation_id FROM message_search s CROSS JOIN messages m"
+        f" ON m.id = (s.rowid & {(1 << ROWID_SHIFT) - 1})"
+        f" WHERE s.message_search MATCH {query} AND s.rowid BETWEEN {first} AND {last}"
+        " AND m.agent_id = $1 AND m.deleted_at IS NULL"
+        f" AND fold(m.content) LIKE {pattern} ESCAPE '\\'"
+        f" UNION {queued}"
+    )
+    return postgresql, sqlite
+
+
+def _fts_query(folded: str) -> str:
+    # `detail=none` knows no phrases: every trigram on its own, joined by AND.
+    trigrams = dict.fromkeys(folded[i : i + 3] for i in range(len(folded) - 2))
+    return " AND ".join('"' + t.replace('"', '""') + '"' for t in list(trigrams)[:64])
+
+
+async def index_step(db: Database) -> int:
+    """Move one stride of queued messages into the index; returns how many were moved."""
+
+    async def move(tx: Tx) -> int:
+        rows = await tx.rows(_TAKE, _STRIDE)
+        if not rows:
+            return 0
+        if db.dialect == "postgresql":
+            await tx.execute(
+                _INDEX_POSTGRESQL, *(list(column) for column in zip(*rows, strict=True))
+            )
+        else:
+            for agent_id, message_id, folded in rows:
+                await tx.execute(_INDEX_SQLITE, (agent_id << ROWID_SHIFT) | message_id, folded)
+        by_agent: dict[int, list[int]] = {}
+        for agent_id, message_id, _ in rows:
+            by_agent.setdefault(agent_id, []).append(message_id)
+        for agent_id, ids in by_agent.items():
+            await tx.execute(_DROP, agent_id, ids)
+        return len(rows)
+
+    return await db.write(move)

@@ -1,0 +1,553 @@
+"""Every setting of the server, once: name, type, default, unit, variable, flag, what it does.
+
+A setting comes from its flag, else its environment variable, else its default; an empty variable
+counts as not set. `docs/settings.md` is made from `describe_settings`. The SDK's settings are not
+here (`agentsight/config.py`), nor the `AWS_*` variables, which the store of bytes reads itself.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from agentsight import _contract as contract
+
+PREFIX = "AGENTSIGHT_"
+MIN_SECRET_CHARS = 16
+MIN_PASSWORD_CHARS = 10
+MAX_PASSWORD_CHARS = 1000
+"""More than anybody types, and little enough to hash."""
+MAX_KEY_CACHE_S = 5
+"""A revoked key must be dead everywhere within 5 s; nothing may cache longer."""
+
+_NOT_OURS = frozenset(
+    PREFIX + name
+    for name in (
+        *("API_KEY", "API_ENDPOINT", "APP_URL", "ENVIRONMENT", "CONVERSATION_ID", "SPOOL_DIR"),
+        *("TOKEN_HANDLER_TYPE", "FILE_EXPORTER"),
+    )
+)
+"""The SDK's variables, which may stand in the server's environment without meaning anything."""
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message names the variable and the remedy."""
+
+
+class About(msgspec.Struct, frozen=True):
+    """What the struct's type cannot say about a setting."""
+
+    text: str
+    parse: Callable[[str], Any] = str
+    unit: str = ""
+    flag: str | None = None
+    default_text: str | None = None
+    is_secret: bool = False
+
+
+class SettingRow(msgspec.Struct, frozen=True):
+    """One row of the generated documentation."""
+
+    name: str
+    variable: str
+    flag: str | None
+    type: str
+    default: str
+    unit: str
+    text: str
+
+
+# --- Reading text ---------------------------------------------------------------------------------
+# Each takes the text of a variable or flag and raises ValueError("must be …") when it is wrong.
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        digits = text.replace("_", "")
+        if not (digits.isascii() and digits.isdigit() and low <= int(digits[:20]) <= high):
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(digits)
+
+    return parse
+
+
+_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+def _size(text: str) -> int:
+    folded = text.strip().lower().replace(" ", "").replace("_", "")
+    digits = folded.rstrip("bgikm")
+    factor = _UNITS.get(folded[len(digits) :])
+    if factor is None or not (digits.isascii() and digits.isdigit() and len(digits) < 16):
+        raise ValueError("must be a number of bytes, or a number with KiB, MiB or GiB")
+    if int(digits) == 0:
+        raise ValueError("must be more than 0 bytes")
+    return int(digits) * factor
+
+
+def _switch(text: str) -> bool:
+    folded = text.strip().lower()
+    if folded in ("1", "true", "yes", "on"):
+        return True
+    if folded in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("must be on or off")
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.strip().lower() not in words:
+            raise ValueError(f"must be one of: {', '.join(words)}")
+        return text.strip().lower()
+
+    return parse
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    words = tuple(word.lower() for word in _words(text))
+    for word in words:
+        if "/" in word or "*" in word or (word.count(":") == 1):
+            raise ValueError("must be host names without scheme, port or '*', comma between them")
+    return words
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    import ipaddress
+
+    try:
+        return tuple(str(ipaddress.ip_network(word, strict=False)) for word in _words(text))
+    except ValueError as error:
+        raise ValueError(f"must be addresses or networks like 10.0.0.0/8 ({error})") from error
+
+
+def _secrets(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    if not words or any(len(word) < MIN_SECRET_CHARS for word in words):
+        raise ValueError(
+            f"must be secrets of at least {MIN_SECRET_CHARS} characters, comma between them;"
+            " make one with: openssl rand -hex 32"
+        )
+    return words
+
+
+def _directory(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _base_url(text: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text)
+        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        named = False
+        parts = urlsplit("")
+    if not named or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("must be an address like https://files.example.com")
+    return text.rstrip("/")
+
+
+def _database_url(text: str) -> str:
+    if text.startswith("postgres://"):
+        text = "postgresql://" + text.removeprefix("postgres://")
+    if not text.startswith(("sqlite:///", "postgresql://")) or text == "sqlite:///":
+        raise ValueError(
+            "must be sqlite:///relative/path.db, sqlite:////absolute/path.db"
+            " or postgresql://user:password@host:5432/database"
+        )
+    return text
+
+
+def _storage_url(text: str) -> str:
+    schemes = ("file:///", "s3://", "gs://", "az://")
+    if not text.startswith(schemes) or text in schemes:
+        raise ValueError("must be file:///directory, s3://bucket/prefix, gs://… or az://…")
+    return text.rstrip("/")
+
+
+def _internal_path(text: str) -> str:
+    if not text.startswith("/") or any(c.isspace() for c in text) or text.strip("/") == "":
+        raise ValueError("must be a path of the proxy's internal location, like /internal-files/")
+    return text.rstrip("/") + "/"
+
+
+def _key(text: str) -> str:
+    if not contract.key_is_well_formed(text):
+        raise ValueError(
+            "must be a key of the shape ags_<32 hex>_<6 hex> with its right checksum;"
+            " make one with: agentsight keys generate"
+        )
+    return text.lower()
+
+
+def _password(text: str) -> str:
+    if not MIN_PASSWORD_CHARS <= len(text) <= MAX_PASSWORD_CHARS:
+        raise ValueError(f"must have {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters")
+    return text
+
+
+def _email(text: str) -> str:
+    name, _, host = text.strip().rpartition("@")
+    if not name or not host or len(text) > 254 or any(c.isspace() for c in text.strip()):
+        raise ValueError("must be an address like owner@example.com")
+    return text.strip()
+
+
+_text = str.strip
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+# --- The settings ---------------------------------------------------------------------------------
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings of one server, checked. Make it by `load_settings`."""
+
+    data_dir: Annotated[
+        Path,
+        About(
+            "Where everything is kept that no other setting sends elsewhere.",
+            _directory,
+            flag="--data",
+            default_text="./agentsight-data",
+        ),
+    ]
+    database_url: Annotated[
+        str,
+        About(
+            "The database: `sqlite:///…` or `postgresql://…` (15 or newer).",
+            _database_url,
+            flag="--database-url",
+            default_text="SQLite: `agentsight.db` in the data directory",
+        ),
+    ]
+    storage_url: Annotated[
+        str,
+        About(
+            "Where the bytes of files are kept: `file:///…`, or `s3://bucket[/prefix]` with the"
+            " usual `AWS_*` variables.",
+            _storage_url,
+            flag="--storage-url",
+            default_text="`files` in the data directory",
+        ),
+    ]
+    public_url: Annotated[
+        str | None,
+        About(
+            "The address people and bots reach this server at; links begin with it. Without it the"
+            " request's own host counts, but only from loopback or an allowed host.",
+            _base_url,
+            flag="--public-url",
+        ),
+    ] = None
+    files_url: Annotated[
+        str | None,
+        About(
+            "An address of their own for file links, so that an uploaded page can never run on the"
+            " public URL's origin. It must reach the same server.",
+            _base_url,
+            default_text="the public URL",
+        ),
+    ] = None
+    secret_key: Annotated[
+        tuple[str, ...],
+        About(
+            "Signs file links. A list rotates: the first signs, all verify. Without it a secret is"
+            " made once and kept in the database.",
+            _secrets,
+            flag="--secret-key",
+            default_text="made once, kept in the database",
+            is_secret=True,
+        ),
+    ] = ()
+    host: Annotated[str, About("The address to listen at.", _text, flag="--host")] = "127.0.0.1"
+    port: Annotated[
+        int, About("The port to listen at; 0 takes a free one.", _whole(0, 65535), flag="--port")
+    ] = 8000
+    workers: Annotated[
+        int, About("How many processes serve.", _whole(1, 256), "processes", flag="--workers")
+    ] = 1
+    migrate: Annotated[
+        bool,
+        About(
+            "Whether `serve` brings an older database up to date; off refuses to start instead.",
+            _switch,
+            flag="--no-migrate",
+        ),
+    ] = True
+    database_pool_size: Annotated[
+        int,
+        About("PostgreSQL connections a process keeps at most.", _whole(1, 1000), "connections"),
+    ] = 10
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        About("Host names a request from outside may name itself, comma between them.", _hosts),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        About(
+            "Proxies whose `X-Forwarded-For`, `-Proto` and `-Host` count: addresses or networks,"
+            " comma between them.",
+            _networks,
+        ),
+    ] = ()
+    files_cache: Annotated[
+        Literal["private", "public"],
+        About(
+            "Who may cache files: `private` (browsers) or `public` (also a CDN, which then may"
+            " serve a file for a while after it was deleted).",
+            _one_of("private", "public"),
+        ),
+    ] = "private"
+    link_lifetime_days: Annotated[
+        int, About("How long a file link works at least.", _whole(1, 3650), "days")
+    ] = 7
+    x_accel_redirect: Annotated[
+        str | None,
+        About(
+            "Path of an nginx `internal` location over the files directory; nginx then sends the"
+            " bytes itself. Only for `file://` storage.",
+            _internal_path,
+        ),
+    ] = None
+    key_cache_s: Annotated[
+        int,
+        About(
+            "How long a process may trust what it knows of an API key. A revoked key dies within"
+            " this time.",
+            _whole(0, MAX_KEY_CACHE_S),
+            "seconds",
+        ),
+    ] = MAX_KEY_CACHE_S
+    geoip: Annotated[
+        bool, About("Whether a conversation's IP address gives its country (offline).", _switch)
+    ] = True
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        About("What is logged, from this level up.", _one_of(*_LEVELS)),
+    ] = "info"
+    access_log: Annotated[
+        bool, About("Whether each request is logged.", _switch, flag="--access-log")
+    ] = False
+    init_key: Annotated[
+        str | None,
+        About("First start only: the write key of the agent `default`.", _key, is_secret=True),
+    ] = None
+    init_email: Annotated[
+        str | None,
+        About("First start only: the owner's address.", _email, default_text="owner@localhost"),
+    ] = None
+    init_password: Annotated[
+        str | None,
+        About(
+            "First start only: the owner's password; without it a one-time link sets one.",
+            _password,
+            is_secret=True,
+        ),
+    ] = None
+    max_json_body_bytes: Annotated[
+        int, About("One JSON body, counted while it is inflated.", _size, "bytes")
+    ] = contract.MAX_JSON_BODY_BYTES
+    max_base64_file_bytes: Annotated[
+        int, About("One file inside a JSON body, after decoding.", _size, "bytes")
+    ] = contract.MAX_BASE64_FILE_BYTES
+    max_file_bytes: Annotated[int, About("One file by multipart or upload.", _size, "bytes")] = (
+        contract.MAX_FILE_BYTES
+    )
+    max_files_per_request: Annotated[
+        int, About("Files in one request.", _whole(1, 10_000), "files")
+    ] = contract.MAX_FILES_PER_REQUEST
+    max_items_per_batch: Annotated[
+        int, About("Items in one batch of our own SDK.", _whole(1, 1_000_000), "items")
+    ] = contract.MAX_ITEMS_PER_BATCH
+    max_text_bytes: Annotated[
+        int, About("One text (a message, an action's response), in UTF-8.", _size, "bytes")
+    ] = contract.MAX_TEXT_BYTES
+    max_metadata_bytes: Annotated[
+        int, About("The metadata of one thing, as JSON.", _size, "bytes")
+    ] = contract.MAX_METADATA_BYTES
+    max_metadata_depth: Annotated[
+        int, About("How deep metadata may nest.", _whole(1, 200), "levels")
+    ] = contract.MAX_METADATA_DEPTH
+    max_json_in_flight_bytes: Annotated[
+        int,
+        About("JSON bodies one process holds at a time; more get 503.", _size, "bytes"),
+    ] = contract.MAX_JSON_IN_FLIGHT_BYTES
+    max_environments_per_agent: Annotated[
+        int,
+        About(
+            "Environments an agent may have, `production` and `development` counted.",
+            _whole(2, 10_000),
+            "environments",
+        ),
+    ] = contract.MAX_ENVIRONMENTS_PER_AGENT
+    max_messages_per_list: Annotated[
+        int,
+        About(
+            "Messages in one answer with full transcripts; what does not fit is left out and says"
+            " so.",
+            _whole(100, 10_000_000),
+            "messages",
+        ),
+    ] = contract.MAX_MESSAGES_PER_LIST
+
+    def __repr__(self) -> str:
+        """Show no value at all: settings end up in tracebacks, and some are secret."""
+        return f"Settings(database_url={hide_password(self.database_url)!r}, …)"
+
+    def trusted_networks(self) -> list[Any]:
+        """Return the trusted proxies as `ipaddress` networks."""
+        import ipaddress
+
+        return [ipaddress.ip_network(text) for text in self.trusted_proxies]
+
+
+# --- Loading --------------------------------------------------------------------------------------
+
+
+def _abouts() -> Iterator[tuple[str, About, Any]]:
+    """Yield name, About and bare type of every setting, in the order of the struct."""
+    hints = typing.get_type_hints(Settings, include_extras=True)
+    for name in Settings.__struct_fields__:
+        bare, about = typing.get_args(hints[name])[:2]
+        yield name, about, bare
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of the setting `name`."""
+    return PREFIX + name.upper()
+
+
+def load_settings(
+    environ: Mapping[str, str], flags: Mapping[str, str | None] | None = None
+) -> Settings:
+    """Read and check all settings.
+
+    Args:
+        environ: The environment; an empty variable counts as not set.
+        flags: Texts from the command line by setting name; None counts as not given.
+
+    Raises:
+        SettingsError: A value is wrong; says which variable or flag, and what it must be.
+    """
+    flags = flags or {}
+    values: dict[str, Any] = {}
+    for name, about, _ in _abouts():
+        text = flags.get(name)
+        source = about.flag if text is not None else variable_of(name)
+        if text is None:
+            text = environ.get(variable_of(name)) or None
+        if text is None:
+            continue
+        try:
+            values[name] = about.parse(text)
+        except ValueError as error:
+            shown = "" if about.is_secret else f" (it is {hide_password(text)[:100]!r})"
+            raise SettingsError(f"{source}: {error}{shown}.") from None
+    return _complete(values)
+
+
+def _complete(values: dict[str, Any]) -> Settings:
+    data_dir: Path = values.setdefault("data_dir", _directory("agentsight-data"))
+    values.setdefault("database_url", f"sqlite:///{data_dir / 'agentsight.db'}")
+    values.setdefault("storage_url", (data_dir / "files").as_uri())
+    settings = Settings(**values)
+    if settings.max_json_in_flight_bytes < settings.max_json_body_bytes:
+        raise SettingsError(
+            f"{variable_of('max_json_in_flight_bytes')}: must be at least"
+            f" {variable_of('max_json_body_bytes')} ({settings.max_json_body_bytes}),"
+            " or one large body never fits."
+        )
+    if settings.x_accel_redirect and not settings.storage_url.startswith("file://"):
+        raise SettingsError(
+            f"{variable_of('x_accel_redirect')}: works only with file:// storage; unset it."
+        )
+    return settings
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables from which `load_settings` makes the same settings in a worker."""
+    environment: dict[str, str] = {}
+    for name, _, _ in _abouts():
+        value = getattr(settings, name)
+        if isinstance(value, bool):
+            text = "on" if value else "off"
+        elif isinstance(value, tuple):
+            text = ",".join(typing.cast("tuple[str, ...]", value))
+        else:
+            text = "" if value is None else str(value)
+        environment[variable_of(name)] = text
+    return environment
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the `AGENTSIGHT_…` variables that nothing reads, so that a slip is not silent."""
+    known = {variable_of(name) for name in Settings.__struct_fields__} | _NOT_OURS
+    return sorted(
+        name
+        for name in environ
+        if name.startswith(PREFIX) and name not in known and not name.startswith(PREFIX + "TEST_")
+    )
+
+
+def hide_password(url: str) -> str:
+    """Return the URL with its password replaced by `***`; other texts as they are."""
+    scheme, separator, rest = url.partition("://")
+    authority = rest.partition("/")[0]
+    credentials, at, _ = authority.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    shown = f"{user}:***@" if colon else credentials + at
+    shown_url = scheme + separator + shown + rest[len(credentials) + len(at) :]
+    before, query, _ = shown_url.partition("?")
+    return f"{before}?…" if query and "password" in shown_url[len(before) :].lower() else shown_url
+
+
+def describe_settings() -> list[SettingRow]:
+    """Describe every setting, for the generated documentation."""
+    defaults = dict(
+        zip(
+            Settings.__struct_fields__[-len(Settings.__struct_defaults__) :],
+            Settings.__struct_defaults__,
+            strict=True,
+        )
+    )
+    return [
+        SettingRow(
+            name,
+            variable_of(name),
+            about.flag,
+            _type_text(bare),
+            about.default_text or _value_text(defaults.get(name)),
+            about.unit,
+            about.text,
+        )
+        for name, about, bare in _abouts()
+    ]
+
+
+def _type_text(bare: Any) -> str:
+    if typing.get_origin(bare) is Literal:
+        return " | ".join(typing.get_args(bare))
+    names = {Path: "directory", bool: "on | off", int: "whole number"}
+    if bare in names:
+        return names[bare]
+    return "list" if typing.get_origin(bare) is tuple else "text"
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int):
+        for factor, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+            if value >= factor and value % factor == 0:
+                return f"{value // factor} {unit}"
+    return "" if value is None or value == () else str(value)

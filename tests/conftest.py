@@ -1,0 +1,88 @@
+"""Fixtures for all tests: a fresh database of each kind, and the event loop they run on."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+import agentsight.server.db as db_package
+from agentsight.server.db import Database, open_database
+from tests.support.postgres import PostgresServer, TestDatabases, run_sql
+
+SCHEMAS = Path(db_package.__file__).parent
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run async tests on asyncio, the only loop the server runs on."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Start one PostgreSQL for this process, when the first test asks for it."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_databases(postgres_server: PostgresServer) -> TestDatabases:
+    """Make the template that every PostgreSQL test's database is a copy of."""
+    schema = (SCHEMAS / "schema.postgresql.sql").read_text()
+    return TestDatabases(postgres_server, lambda url: run_sql(url, [schema]))
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the file that every SQLite test's database is a copy of."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    connection = sqlite3.connect(path)
+    connection.executescript((SCHEMAS / "schema.sqlite.sql").read_text())
+    connection.close()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Say which database this run of the test is on."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(dialect: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Give the address of a fresh database with the schema and no rows, once for each kind."""
+    if dialect == "sqlite":
+        path = tmp_path / "agentsight.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    databases: TestDatabases = request.getfixturevalue("postgres_databases")
+    url = databases.create()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def empty_database_url(
+    dialect: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """Give the address of a database with nothing in it (on SQLite: no file yet)."""
+    if dialect == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    databases: TestDatabases = request.getfixturevalue("postgres_databases")
+    url = databases.create_empty(f"empty_{abs(hash(request.node.nodeid)):x}")
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+async def db(anyio_backend: str, database_url: str) -> AsyncIterator[Database]:
+    """Open a fresh database, once for each kind, and close it after the test."""
+    database = await open_database(database_url)
+    yield database
+    await database.close()
