@@ -8,10 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import agentsight.server.db as db_package
 from agentsight.server.db import Database, open_database
 from tests.support.postgres import PostgresServer, TestDatabases, run_sql
+
+# A busy machine is no fault of the code under test.
+settings.register_profile("agentsight", deadline=None)
+settings.load_profile("agentsight")
 
 SCHEMAS = Path(db_package.__file__).parent
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agentsight._contract import MIB
-from agentsight._files import File
 
 if TYPE_CHECKING:
+    from agentsight._files import File
     from agentsight._journal import Journal
 
 MAX_ITEMS: Final = 100_000

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,7 @@ from agentsight.enums import TokenHandlerType
 from agentsight.exceptions import (
     ConversationApiException,
     InvalidAnswerDataException,
+    InvalidConversationDataException,
     InvalidQuestionDataException,
     NoConversationIdException,
     NoDataToSendException,
@@ -321,6 +323,8 @@ class ConversationTracker(SyncClient):
         Raises:
             InvalidConversationDataException: the name is blank, or a value cannot be sent.
         """
+        if tools_used is not None and not isinstance(tools_used, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidConversationDataException("tools_used must be a dictionary")
         given = {
             "started_at": started_at,
             "ended_at": ended_at,

@@ -57,7 +57,7 @@ class Answer(NamedTuple):
 
     status: int = 200
     body: Any = None
-    headers: dict[str, str] = {}
+    headers: tuple[tuple[str, str], ...] = ()
     cut: bool = False
     short: bool = False
 
@@ -119,14 +119,17 @@ class ScriptServer:
                 )
                 content = b"" if answer.body is None else text
                 self.send_response(answer.status)
-                for name, value in answer.headers.items():
+                for name, value in answer.headers:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content) + (100 if answer.short else 0)))
                 self.end_headers()
                 self.wfile.write(content)
                 self.close_connection = answer.short
 
-            do_GET = do_POST = do_PATCH = do_DELETE = handle_one
+            def __getattr__(self, name: str) -> Any:
+                if name.startswith("do_"):
+                    return self.handle_one
+                raise AttributeError(name)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass

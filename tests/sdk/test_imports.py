@@ -25,6 +25,12 @@ NAMES = [
 ]
 
 
+HEAVY = (
+    "httpx2 httpcore2 httpx requests logging dataclasses asyncio ssl socket email inspect dotenv "
+    "tempfile mimetypes msgspec"
+)
+
+
 def run_python(code: str, **environ: str) -> str:
     """Run code in a fresh interpreter without settings."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("AGENTSIGHT_")}
@@ -49,8 +55,7 @@ def test_importing_everything_loads_no_heavy_module_and_needs_no_key() -> None:
         "from agentsight.client import conversation_tracker\n"
         "import agentsight.config, agentsight.enums, agentsight.exceptions, agentsight.types\n"
         "import agentsight.logging, agentsight.token_handlers, agentsight.validators\n"
-        "heavy = ['httpx2', 'httpcore2', 'httpx', 'requests', 'logging', 'dataclasses', 'asyncio',\n"
-        "         'ssl', 'socket', 'email', 'inspect', 'dotenv', 'tempfile', 'mimetypes', 'msgspec']\n"
+        f"heavy = {HEAVY!r}.split()\n"
         "print(json.dumps([name for name in heavy if name in sys.modules]))\n"
     )
     assert json.loads(run_python(code)) == []

@@ -243,6 +243,12 @@ class PostgresServer:
             threading.Event().wait(0.01)
         return False
 
+    @property
+    def supervisor_pid(self) -> int:
+        """Return the id of the process that owns the server."""
+        assert self._supervisor is not None
+        return self._supervisor.pid
+
     def log(self) -> str:
         """Return what the server has written."""
         path = self.scratch / "log"

@@ -47,11 +47,12 @@ def make_private_directory(path: Path) -> None:
         ) from error
 
 
-def refuse_network_storage(settings: Settings, mounts: Path = Path("/proc/self/mountinfo")) -> None:
-    """Refuse `file://` storage that other hosts could write too: nothing keeps them apart there.
+def prepare_file_storage(settings: Settings, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+    """Make the directory of `file://` storage, where other hosts cannot write it too.
 
     Raises:
-        CliError: It is on a network file system.
+        CliError: It is on a network file system, on which nothing keeps hosts apart, or it cannot
+            be made.
     """
     place = urlsplit(settings.storage_url)
     if place.scheme != "file":
@@ -64,3 +65,4 @@ def refuse_network_storage(settings: Settings, mounts: Path = Path("/proc/self/m
             f"{settings.storage_url} is on a network file system: use a local disk,"
             " or s3:// to share files between hosts"
         ) from error
+    make_private_directory(directory)

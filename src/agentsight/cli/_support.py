@@ -6,7 +6,6 @@ What a program reads goes to standard output; what a person reads beside it, to 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -151,6 +150,8 @@ def run_on_database(
     Raises:
         CliError: Whatever goes wrong, in one line.
     """
+    import asyncio
+
     settings = read_settings(arguments)
 
     async def session() -> T:

@@ -8,11 +8,8 @@ in one line before any process is started.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import logging.config
 import os
 import signal
-import socket
 import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,6 +26,8 @@ from agentsight.cli._support import (
 )
 
 if TYPE_CHECKING:
+    import socket
+
     from agentsight.server.first_start import FirstStart
     from agentsight.server.settings import Settings
 
@@ -86,6 +85,8 @@ def _warn_of_unknown_variables() -> None:
 
 def _bind(settings: Settings) -> socket.socket:
     """Take the port, so that a port in use is heard of before anything is made."""
+    import socket
+
     try:
         found = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -113,11 +114,13 @@ def _cannot_listen(settings: Settings, error: Exception) -> CliError:
 
 def _prepare(settings: Settings, port: int) -> None:
     """Make or migrate the database, tie it to its store, and do the first start."""
-    from agentsight.cli._places import prepare_data_dir, refuse_network_storage
+    import asyncio
+
+    from agentsight.cli._places import prepare_data_dir, prepare_file_storage
     from agentsight.server.db.migrate import ensure_schema
 
     prepare_data_dir(settings)
-    refuse_network_storage(settings)
+    prepare_file_storage(settings)
     outcome = ensure_schema(settings.database_url, create=True, migrate=settings.migrate)
     if outcome != "current":
         say(f"database: {outcome}")
@@ -146,7 +149,7 @@ def _tell(settings: Settings, made: FirstStart, port: int) -> None:
     from agentsight.server.sdk_index import sdk_install_line
 
     base_url = shown_base_url(settings, port)
-    text = first_start_text(made, base_url, sdk_install_line(base_url))
+    text = first_start_text(made, base_url, sdk_install_line(base_url), data_dir=settings.data_dir)
     terminal = sys.stdout if sys.stdout.isatty() else sys.stderr
     path = tell_first_start(text, terminal=terminal, data_dir=settings.data_dir)
     if path is not None:
@@ -166,6 +169,8 @@ def _pass_on(settings: Settings, port: int) -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket, port: int) -> int:
+    import logging.config
+
     import uvicorn
 
     from agentsight.server.first_start import shown_base_url

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
@@ -21,6 +21,8 @@ from agentsight.server.attachments import api as attachments_api
 from agentsight.server.attachments.links import Links
 from agentsight.server.blobs.opening import open_blob_store
 from agentsight.server.conversations import api as conversations_api
+from agentsight.server.dashboard.pages import page_routes
+from agentsight.server.dashboard.reference import reference_routes
 from agentsight.server.db import Database, open_database
 from agentsight.server.db.errors import DatabaseError
 from agentsight.server.front_door import FrontDoor
@@ -30,6 +32,7 @@ from agentsight.server.instance.service import check_instance
 from agentsight.server.instance.signing import signing_keys
 from agentsight.server.messages.store_search import index_step
 from agentsight.server.parts import Clock, Parts, wall_clock
+from agentsight.server.sdk_index import sdk_routes
 from agentsight.server.settings import Settings, load_settings
 from agentsight.server.web import health
 from agentsight.server.web.bases import Bases
@@ -46,6 +49,9 @@ ROUTES = [
     *conversations_api.routes,
     *health.routes,
     *ingest_api.routes,
+    *page_routes,
+    *reference_routes,
+    *sdk_routes,
 ]
 
 
@@ -136,7 +142,8 @@ def _openapi() -> OpenAPIConfig:
         title="AgentSight",
         version="1",
         description="Keeps the conversations of AI agents and the files in them.",
-        path="/",
+        # Our own pages show it (dashboard/reference.py); the framework's ask a CDN for scripts.
+        openapi_router=Router("/app/openapi", route_handlers=[], include_in_schema=False),
         render_plugins=[],
         components=Components(security_schemes={"ApiKey": scheme}),
         security=[{"ApiKey": []}],

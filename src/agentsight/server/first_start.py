@@ -149,7 +149,7 @@ def shown_base_url(settings: Settings, port: int) -> str:
     return f"http://{host}:{port}"
 
 
-def first_start_text(made: FirstStart, base_url: str, install_line: str) -> str:
+def first_start_text(made: FirstStart, base_url: str, install_line: str, *, data_dir: Path) -> str:
     """Return what the operator is told: each thing that was made, and how to use it."""
     lines = [
         "AgentSight's first start made an organisation, a client and an agent, all named"
@@ -178,9 +178,10 @@ def first_start_text(made: FirstStart, base_url: str, install_line: str) -> str:
         ]
     lines += [
         "",
-        "What next: see " + base_url + "/",
-        "Lost them? agentsight keys create --agent default --role write",
-        "           agentsight users link " + (made.email or "EMAIL"),
+        f"What next: see {base_url}/",
+        "Lost them? These make new ones:\n",
+        f"    agentsight keys create --agent {made.agent_slug} --role write --data {data_dir}",
+        f"    agentsight users link {made.email or 'EMAIL'} --data {data_dir}",
         "",
     ]
     return "\n".join(lines)

@@ -26,6 +26,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from litestar import Response, get
+from litestar.params import FromPath
 
 import agentsight
 from agentsight.server.problems import Problem, not_found
@@ -163,7 +164,7 @@ async def list_projects() -> Response[bytes]:
 
 
 @get("/sdk/{project:str}/", include_in_schema=False)
-async def list_files(project: str) -> Response[bytes]:
+async def list_files(project: FromPath[str]) -> Response[bytes]:
     """Answer a project's page: one wheel, with its hash (PEP 503)."""
     if re.sub(r"[-_.]+", "-", project).lower() != PROJECT:
         raise not_found()
@@ -174,7 +175,7 @@ async def list_files(project: str) -> Response[bytes]:
 
 
 @get("/sdk/{project:str}/{file_name:str}", include_in_schema=False)
-async def send_wheel(project: str, file_name: str) -> Response[bytes]:
+async def send_wheel(project: FromPath[str], file_name: FromPath[str]) -> Response[bytes]:
     """Send the wheel."""
     if re.sub(r"[-_.]+", "-", project).lower() != PROJECT or file_name != wheel_name():
         raise not_found()

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def to_datetime(time_us: int) -> datetime:
@@ -35,6 +37,8 @@ def parse_time(text: str) -> int | None:
         parsed = datetime.fromisoformat(candidate)
         if parsed.tzinfo is None:
             parsed = parsed.replace(tzinfo=UTC)
-        return (parsed - _EPOCH) // _MICROSECOND
+        time_us = (parsed - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError):
         return None
+    # An offset can push the first and the last day out of what UTC can show.
+    return time_us if _FIRST <= time_us <= _LAST else None

@@ -94,7 +94,15 @@ async def test_every_bad_key_gets_the_same_answer(db: Database) -> None:
     await service.revoke_key(db, world.alice, world.support_key.key.key_id, now_us=NOW_US)
     mistyped = generate_key()[:-1] + "g"
     wrong_sum = generate_key()[:36] + "_000000"
-    bad = ["x", mistyped, wrong_sum, generate_key(), world.support_key.text, "ags_\ud800", "k" * 9999]
+    bad = [
+        "x",
+        mistyped,
+        wrong_sum,
+        generate_key(),
+        world.support_key.text,
+        "ags_\ud800",
+        "k" * 9999,
+    ]
     answers = {(p.status, p.code, p.detail) for p in [await _refusal(cache, key) for key in bad]}
     assert len(answers) == 1
     assert next(iter(answers))[:2] == (401, "invalid_key")

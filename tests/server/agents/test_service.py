@@ -70,9 +70,7 @@ async def test_rotation_leaves_an_overlap(db: Database) -> None:
     """Old and new key work side by side for the overlap; then only the new one does."""
     world = await make_world(db)
     old = world.support_key
-    new = await service.rotate_key(
-        db, world.alice, old.key.key_id, overlap_hours=24, now_us=NOW_US
-    )
+    new = await service.rotate_key(db, world.alice, old.key.key_id, overlap_hours=24, now_us=NOW_US)
     during, after = NOW_US + 24 * HOUR_US - 1, NOW_US + 24 * HOUR_US
     assert await service.authenticate_key(db, old.text, during) is not None
     assert await service.authenticate_key(db, new.text, during) is not None

@@ -26,6 +26,7 @@ from agentsight.server.db.migrate import (
 )
 from agentsight.server.db.snapshot import freeze
 from tests.server.db.schema_dump import dump_schema
+from tests.support.postgres import PostgresServer, TestDatabases
 from tests.support.raw_sql import run_statements
 
 ADD_COLUMN = """
@@ -172,6 +173,17 @@ def test_a_strangers_database_is_refused(empty_database_url: str) -> None:
     run_statements(empty_database_url, ["CREATE TABLE theirs (id integer)"])
     with pytest.raises(SchemaRefused, match=r"theirs.*database of its own"):
         ensure_schema(empty_database_url)
+
+
+def test_a_role_without_rights_is_told(
+    postgres_databases: TestDatabases, postgres_server: PostgresServer
+) -> None:
+    """Since PostgreSQL 15 only a database's owner may make tables in it."""
+    url = postgres_databases.create_empty("not_owned")
+    run_statements(url, ["CREATE ROLE guest LOGIN"])
+    with pytest.raises(SchemaRefused, match="own the database"):
+        ensure_schema(url.replace(postgres_server.user + "@", "guest@"))
+    postgres_databases.drop(url)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from agentsight.server.db import (
 )
 from agentsight.server.db import postgresql as driver
 from agentsight.server.db.postgresql import PostgresqlDatabase
+from agentsight.server.db.postgresql_connection import translate
 from agentsight.server.db.urls import DatabaseUrl
 from tests.server.db.test_promises import LOCK, PUT, SET, names, put
 from tests.support.postgres import PostgresServer, run_sql
@@ -86,7 +87,7 @@ async def test_a_connection_lost_during_the_commit_is_not_tried_again(
 ) -> None:
     """Nobody knows whether it happened: the caller hears so, and sends the same item again."""
     runs: list[int] = []
-    commit: Callable[[Any], Awaitable[None]] = driver._commit
+    commit: Callable[[Any], Awaitable[None]] = driver.commit
 
     async def commit_and_lose_the_answer(connection: Any) -> None:
         class Lossy:
@@ -100,7 +101,7 @@ async def test_a_connection_lost_during_the_commit_is_not_tried_again(
         runs.append(1)
         await tx.execute(PUT, "a", "", 1)
 
-    monkeypatch.setattr(driver, "_commit", commit_and_lose_the_answer)
+    monkeypatch.setattr(driver, "commit", commit_and_lose_the_answer)
     with pytest.raises(DatabaseUnavailable, match="may have happened"):
         await db.write(unit)
     assert len(runs) == 1
@@ -216,9 +217,9 @@ async def test_a_server_that_takes_no_writes_is_unavailable(
 
 async def test_a_full_disk_is_told_as_such() -> None:
     """PostgreSQL's 53100 becomes our 507."""
-    error = driver.translate(pg.DiskFullError("could not extend file"))
+    error = translate(pg.DiskFullError("could not extend file"))
     assert isinstance(error, DatabaseFull)
-    assert isinstance(driver.translate(pg.TooManyConnectionsError("x")), DatabaseUnavailable)
+    assert isinstance(translate(pg.TooManyConnectionsError("x")), DatabaseUnavailable)
 
 
 async def test_a_missing_database_or_server_is_told(

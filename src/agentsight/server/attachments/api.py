@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
 from litestar import Request, get
+from litestar.params import FromPath
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from agentsight.server.access import Access, Permission
@@ -25,6 +27,7 @@ from agentsight.server.ids import ConversationPk
 from agentsight.server.parts import Parts
 from agentsight.server.problems import Problem
 from agentsight.server.request_context import parts_of
+from agentsight.server.text import mend_text
 from agentsight.server.web.auth import KeyFinder, access_of, authenticate, reads
 from agentsight.server.web.bases import Bases
 from agentsight.server.web.fields import parse_row_id
@@ -41,7 +44,9 @@ def link_refused() -> Problem:
 
 
 def _delivery(parts: Parts, cache: str) -> Delivery:
-    return Delivery(cache, accel_prefix=parts.settings.x_accel_redirect)
+    # With files on an origin of their own, our pages are a stranger to them unless named.
+    pages = (parts.settings.public_url,) if parts.settings.public_url else ()
+    return Delivery(cache, accel_prefix=parts.settings.x_accel_redirect, frame_ancestors=pages)
 
 
 async def serve_link(parts: Parts, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,7 +120,7 @@ async def _conversation_files(
     summary="All files of a conversation",
 )
 async def list_conversation_files(
-    request: Request[Any, Any, Any], pk: str
+    request: Request[Any, Any, Any], pk: FromPath[str]
 ) -> ConversationFilesShape:
     """Read all files of a conversation, each with a link that works.
 
@@ -133,10 +138,10 @@ async def list_conversation_files(
     summary="The bytes of a file, by key",
     media_type="application/octet-stream",
 )
-async def read_content(request: Request[Any, Any, Any], uid: str) -> ASGIApp:
+async def read_content(request: Request[Any, Any, Any], uid: FromPath[str]) -> ASGIApp:
     """Read a file under its permanent address, which asks for a key and never expires."""
     parts, access = parts_of(request), access_of(request)
-    row = await service.owned_file(parts, access, uid)
+    row = await service.owned_file(parts, access, mend_text(uid))
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         await serve_blob(
@@ -145,7 +150,7 @@ async def read_content(request: Request[Any, Any, Any], uid: str) -> ASGIApp:
             send,
             store=parts.blobs,
             row=row,
-            delivery=_delivery(parts, "private, no-cache"),
+            delivery=replace(_delivery(parts, "private, no-cache"), resource_policy="same-origin"),
         )
 
     return respond
@@ -158,7 +163,10 @@ async def read_content(request: Request[Any, Any, Any], uid: str) -> ASGIApp:
     media_type="application/octet-stream",
 )
 async def open_link(
-    request: Request[Any, Any, Any], uid: str, token: str, filename: str
+    request: Request[Any, Any, Any],
+    uid: FromPath[str],
+    token: FromPath[str],
+    filename: FromPath[str],
 ) -> ASGIApp:
     """Open a signed link, the `file_url` of a row. It needs no key.
 

@@ -185,10 +185,15 @@ async def _disconnected(receive: Receive) -> None:
 async def _hand_to_nginx(
     send: Send, store: BlobStore, row: ServedRow, headers: Headers, prefix: str
 ) -> None:
-    """Answer with headers alone; nginx adds length, ranges and bytes."""
+    """Answer with headers alone; nginx adds length, ranges and bytes.
+
+    Of our headers it passes on type, disposition and caching only: its configuration in `docs/`
+    adds the others back from `$upstream_http_…`. Its own ETag and Accept-Ranges replace ours.
+    """
     await _require_whole(store, row)
     target = f"{prefix.rstrip('/')}/{row.object_key}".encode("ascii")
-    await _send_headers(send, 200, [*headers, (b"x-accel-redirect", target)])
+    passed_on = [header for header in headers if header[0] != b"accept-ranges"]
+    await _send_headers(send, 200, [*passed_on, (b"x-accel-redirect", target)])
 
 
 async def _require_whole(store: BlobStore, row: ServedRow) -> None:

@@ -46,12 +46,13 @@ class LocalWriter:
         self._batch: list[Chunk] = []
         self._batch_bytes = 0
         self._size_bytes = 0
-        self._running: Future[None] | None = None
+        self._running: tuple[Future[None], ...] = ()
         self._state: Literal["open", "busy", "finished", "given up"] = "open"
-        # Below: touched in threads only, under the lock.
-        self._lock = threading.Lock()
+        # Below: touched in threads only, by one hashing job at a time.
         self._sha256 = hashlib.sha256()
         self._head = b""
+        # Below: touched in threads only, under the lock.
+        self._lock = threading.Lock()
         self._descriptor = -1
         self._temporary = ""
         self._is_published = False
@@ -75,7 +76,11 @@ class LocalWriter:
         if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= _BATCH_CHUNKS:
             batch = self._take_batch()
             await self._settle()
-            self._running = self._pool.submit(self._append, batch)
+            # Side by side: both let other threads run, and together take the time of the slower.
+            self._running = (
+                self._pool.submit(self._append, batch),
+                self._pool.submit(self._hash, batch),
+            )
 
     async def finish(self) -> StoredObject:
         """Write what is left, sync, and give the file its name."""
@@ -118,11 +123,10 @@ class LocalWriter:
 
         A wait that is cut short leaves the writer unusable: its batch may or may not be written.
         """
-        if self._running is None:
-            return
-        running, self._running = self._running, None
+        running, self._running = self._running, ()
         self._state = "busy"
-        await asyncio.wrap_future(running)
+        for job in running:
+            await asyncio.wrap_future(job)
         self._state = "open"
 
     # --- in threads -------------------------------------------------------------------------------
@@ -136,6 +140,7 @@ class LocalWriter:
         with self._lock, storage_errors(self._key):
             if self._is_discarded:
                 raise StorageUnavailable(f"The writing of {self._key} was given up.")
+            self._hash(batch)
             self._write(batch)
             self._files.publish(self._descriptor, self._temporary, self._key)
             self._is_published = True
@@ -145,13 +150,14 @@ class LocalWriter:
     def _write(self, batch: list[Chunk]) -> None:
         if self._descriptor < 0:
             self._descriptor, self._temporary = self._files.open_temporary()
-        if not batch:
-            return
+        if batch:
+            _write_all(self._descriptor, batch)
+
+    def _hash(self, batch: list[Chunk]) -> None:
         for chunk in batch:
             if len(self._head) < HEAD_BYTES:
                 self._head += bytes(chunk[: HEAD_BYTES - len(self._head)])
-            self._sha256.update(chunk)  # other threads run meanwhile, for all but tiny chunks
-        _write_all(self._descriptor, batch)
+            self._sha256.update(chunk)
 
     def _discard(self) -> None:
         with self._lock:

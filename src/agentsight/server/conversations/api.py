@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import msgspec
 from litestar import Request, Response, delete, get, patch, post
+from litestar.params import FromPath, JSONBody
 
 from agentsight import _contract as contract
 from agentsight.server.attachments.addresses import addresses_of
@@ -20,7 +21,6 @@ from agentsight.server.conversations.filters import (
 )
 from agentsight.server.conversations.shapes import (
     ConversationShape,
-    LeanConversationShape,
     shape_full,
     shape_lean,
 )
@@ -29,6 +29,7 @@ from agentsight.server.feedback.store import NewFeedback
 from agentsight.server.ids import ConversationPk
 from agentsight.server.problems import Problem, invalid, required
 from agentsight.server.request_context import bases_of, parts_of
+from agentsight.server.text import mend_text
 from agentsight.server.times import to_datetime
 from agentsight.server.web.auth import access_of, reads, writes
 from agentsight.server.web.fields import (
@@ -84,9 +85,9 @@ class FeedbackBody(msgspec.Struct):
 
 
 class ConversationPage(Envelope, kw_only=True):
-    """A page of conversations."""
+    """A page of conversations; with `full=false` each without its transcript."""
 
-    results: list[ConversationShape | LeanConversationShape]
+    results: list[ConversationShape]
 
 
 class LookupShape(msgspec.Struct):
@@ -172,7 +173,9 @@ async def list_conversations(request: AnyRequest) -> Response[ConversationPage]:
     )
     ignored = ", ".join(quote(name[:60], safe="_-.") for name in unknown_names(query)[:20])
     headers = {"X-AgentSight-Ignored-Parameters": ignored} if ignored else {}
-    page = ConversationPage(**msgspec.structs.asdict(envelope), results=results)
+    # Lean rows are full ones without the last keys; the struct names what a full one has.
+    rows = cast("list[ConversationShape]", results)
+    page = ConversationPage(**msgspec.structs.asdict(envelope), results=rows)
     return Response(page, headers=headers)
 
 
@@ -185,15 +188,15 @@ async def list_conversations(request: AnyRequest) -> Response[ConversationPage]:
 )
 async def look_up_conversation(request: AnyRequest) -> LookupShape:
     """Find a conversation by the id its caller gave it, deleted ones too."""
-    wanted = request.query_params.get("conversation_id", "")
+    wanted = mend_text(str(request.query_params.get("conversation_id", "")))
     if not wanted:
         raise required("conversation_id")
-    head = await service.look_up(parts_of(request), access_of(request), str(wanted))
+    head = await service.look_up(parts_of(request), access_of(request), wanted)
     return LookupShape(head.pk, head.conversation_id, head.uid)
 
 
 @get(_DETAIL_PATH, guards=[reads], tags=_TAGS, summary="Read a conversation")
-async def read_conversation(request: AnyRequest, pk: str) -> ConversationShape:
+async def read_conversation(request: AnyRequest, pk: FromPath[str]) -> ConversationShape:
     """Read a conversation by its row id with its whole transcript, deleted ones too."""
     parts, access = parts_of(request), access_of(request)
     row, transcripts = await service.read_conversation(parts, access, _pk(pk))
@@ -201,7 +204,9 @@ async def read_conversation(request: AnyRequest, pk: str) -> ConversationShape:
 
 
 @patch(_DETAIL_PATH + "rename/", guards=[writes], tags=_TAGS, summary="Rename a conversation")
-async def rename_conversation(request: AnyRequest, pk: str, data: RenameBody) -> RenamedShape:
+async def rename_conversation(
+    request: AnyRequest, pk: FromPath[str], data: JSONBody[RenameBody]
+) -> RenamedShape:
     """Set a conversation's name."""
     name = required_text(data.name, "name", contract.MAX_NAME_CHARS).strip()
     head = await service.change_conversation(
@@ -217,7 +222,9 @@ async def rename_conversation(request: AnyRequest, pk: str, data: RenameBody) ->
     status_code=200,
     summary="Mark a conversation",
 )
-async def mark_conversation(request: AnyRequest, pk: str, data: MarkBody) -> MarkedShape:
+async def mark_conversation(
+    request: AnyRequest, pk: FromPath[str], data: JSONBody[MarkBody]
+) -> MarkedShape:
     """Set or clear a conversation's mark."""
     head = await service.change_conversation(
         parts_of(request), access_of(request), _pk(pk), service.Change(is_marked=data.is_marked)
@@ -226,7 +233,9 @@ async def mark_conversation(request: AnyRequest, pk: str, data: MarkBody) -> Mar
 
 
 @patch(_DETAIL_PATH + "update/", guards=[writes], tags=_TAGS, summary="Update a conversation")
-async def update_conversation(request: AnyRequest, pk: str, data: UpdateBody) -> dict[str, Any]:
+async def update_conversation(
+    request: AnyRequest, pk: FromPath[str], data: JSONBody[UpdateBody]
+) -> dict[str, Any]:
     """Set several fields at once; answers with those that were set."""
     change, changed = _read_change(request, data)
     if not changed:
@@ -270,7 +279,7 @@ def _read_change(request: AnyRequest, data: UpdateBody) -> tuple[service.Change,
     status_code=200,
     summary="Hide a conversation",
 )
-async def delete_conversation(request: AnyRequest, pk: str) -> DeletedShape:
+async def delete_conversation(request: AnyRequest, pk: FromPath[str]) -> DeletedShape:
     """Hide a conversation from lists; its files and transcript stay readable by row id."""
     head, deleted_at = await service.delete_conversation(
         parts_of(request), access_of(request), _pk(pk)
@@ -284,7 +293,7 @@ async def delete_conversation(request: AnyRequest, pk: str) -> DeletedShape:
     tags=["feedback"],
     summary="Judge a conversation",
 )
-async def add_feedback(request: AnyRequest, data: FeedbackBody) -> FeedbackShape:
+async def add_feedback(request: AnyRequest, data: JSONBody[FeedbackBody]) -> FeedbackShape:
     """Store a customer's word on a conversation."""
     parts = parts_of(request)
     pk = reference_id(data.conversation)

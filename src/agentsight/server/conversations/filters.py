@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Literal
 
 import msgspec
@@ -27,10 +28,16 @@ ORDERINGS: tuple[Ordering, ...] = (
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _MAX_VALUE_CHARS = 1000
+# JSON's grammar (RFC 8259, section 6), within what a double and 64 bits can be.
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,39})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 
 
 class MetadataFilter(msgspec.Struct, frozen=True):
-    """A leaf of the metadata, by its path through objects, whose text equals the value."""
+    """A leaf of the metadata, by its path through objects, that equals the value.
+
+    A text equals by its characters, a number by its value (`1`, `1.0` and `1e0` are one), `true`,
+    `false` and `null` by their names. Objects and lists equal nothing.
+    """
 
     path: tuple[str, ...]
     text: str
@@ -237,16 +244,16 @@ def parse_metadata_filter(raw: str) -> tuple[MetadataFilter, ...]:
     return tuple(filters)
 
 
-def leaf_text(value: Any) -> str | None:
-    """Return the text by which a metadata leaf is compared: None for objects and lists."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case None:
-            return "null"
-        case str():
-            return value
-        case int() | float():
-            return json.dumps(value)
-        case _:
-            return None
+def number_text(text: str) -> str | None:
+    """Return the JSON number that a filter's text is, in the one form both databases compare.
+
+    None for what is no number, and for one that no leaf can be: out of a double's range, or with
+    more digits than a double keeps. Then only a text can equal it.
+    """
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    exact = Decimal(text)
+    if exact == exact.to_integral_value() and abs(exact) < 2**63:
+        return str(int(exact))
+    shortest = repr(float(text))
+    return shortest if Decimal(shortest) == exact else None

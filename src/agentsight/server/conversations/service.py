@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentsight import _contract as contract
 from agentsight.server.access import Access
 from agentsight.server.attachments import store as attachments
 from agentsight.server.conversations import store, store_lists
@@ -32,40 +31,43 @@ class Listed:
     transcripts: Transcripts | None
 
 
-def _fitting(rows: Sequence[ConversationRow], *, is_cut: bool) -> list[ConversationPk]:
-    """Choose whose messages fit into one answer, from the top."""
-    fitting: list[ConversationPk] = []
-    room = contract.MAX_MESSAGES_PER_LIST
+def _fitting(rows: Sequence[ConversationRow], room: int | None) -> list[ConversationRow]:
+    """Choose whose messages fit into one answer, from the top; None is room for all."""
+    if room is None:
+        return list(rows)
+    fitting: list[ConversationRow] = []
     for row in rows:
-        if not is_cut or row.n_messages <= room:
+        if row.n_messages <= room:
             room -= row.n_messages
-            fitting.append(row.pk)
+            fitting.append(row)
     return fitting
 
 
 async def _transcripts(
-    tx: Tx, access: Access, rows: Sequence[ConversationRow], *, is_cut: bool
+    tx: Tx, access: Access, rows: Sequence[ConversationRow], room: int | None
 ) -> Transcripts:
-    pks = _fitting(rows, is_cut=is_cut)
-    has_messages = [row.pk for row in rows if row.n_messages and row.pk in set(pks)]
-    everyone = [row.pk for row in rows]
+    fitting = _fitting(rows, room)
+    pks = [row.pk for row in fitting]
+    has_messages = [row.pk for row in fitting if row.n_messages]
     judged = [row.pk for row in rows if row.n_feedbacks]
     return Transcripts(
         await messages.read_messages(tx, access, has_messages) if has_messages else {},
         await attachments.of_conversations(tx, access, has_messages) if has_messages else {},
         await feedback.read_feedbacks(tx, access, judged) if judged else {},
         await usage.read_usages(tx, access, pks) if pks else {},
-        frozenset(everyone) - frozenset(pks),
+        frozenset(row.pk for row in rows) - frozenset(pks),
     )
 
 
 async def list_conversations(
     parts: Parts, access: Access, filters: Filters, *, limit: int, offset: int, full: bool
 ) -> Listed:
-    """List conversations; with `full`, their transcripts as far as 20,000 messages go.
+    """List conversations; with `full`, transcripts as far as `max_messages_per_list` goes.
 
     A list by exact `conversation_id` is never cut: gen A reads one conversation that way.
     """
+
+    max_messages = parts.settings.max_messages_per_list
 
     async def query(tx: Tx) -> Listed:
         count = await store_lists.count(tx, access, filters)
@@ -74,8 +76,8 @@ async def list_conversations(
             rows = await store_lists.page(tx, access, filters, limit=limit, offset=offset)
         if not full:
             return Listed(count, rows, None)
-        is_cut = filters.conversation_id is None
-        return Listed(count, rows, await _transcripts(tx, access, rows, is_cut=is_cut))
+        room = None if filters.conversation_id is not None else max_messages
+        return Listed(count, rows, await _transcripts(tx, access, rows, room))
 
     # Counting, searching and transcripts take more than a millisecond: not on the event loop.
     return await parts.db.read(query, slow=True, snapshot=True)
@@ -94,7 +96,7 @@ async def read_conversation(
         row = await store_lists.read_one(tx, access, pk)
         if row is None:
             return None
-        return row, await _transcripts(tx, access, [row], is_cut=False)
+        return row, await _transcripts(tx, access, [row], None)
 
     found = await parts.db.read(query, slow=True, snapshot=True)
     if found is None:

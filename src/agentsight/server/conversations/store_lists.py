@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from agentsight.server.access import Access
-from agentsight.server.conversations.filters import Filters, MetadataFilter
+from agentsight.server.conversations.filters import Filters, MetadataFilter, number_text
 from agentsight.server.db import Sql, Tx, sql
 from agentsight.server.ids import ConversationPk
 from agentsight.server.messages.store_search import containing_sql, needle_args
@@ -186,26 +187,30 @@ _FEEDBACK = (
 def _add_metadata(where: _Where, leaf: MetadataFilter) -> None:
     keys = [where.param(key) for key in leaf.path]
     text = where.param(leaf.text)
+    number = number_text(leaf.text)
+    placed = None if number is None else where.param(number)
+    # Beyond 2^53 a double's shortest text and the integer it stands for differ.
+    is_double = number is not None and Decimal(repr(float(number))) == Decimal(number)
     where.add(
-        _metadata_postgresql(keys, text, leaf.text), sqlite=_metadata_sqlite(keys, text, leaf.text)
+        _metadata_postgresql(keys, text, placed),
+        sqlite=_metadata_sqlite(keys, text, placed, is_double=is_double),
     )
 
 
-def _metadata_postgresql(keys: Sequence[str], text: str, value: str) -> str:
+def _metadata_postgresql(keys: Sequence[str], text: str, number: str | None) -> str:
     # `-> text` on a list is NULL, so the path goes through objects only.
-    leaf = "c.metadata" + "".join(f" -> {key}::text" for key in keys)
-    leaf = f"({leaf})"
+    leaf = "(c.metadata" + "".join(f" -> {key}::text" for key in keys) + ")"
     cases = [
         f"WHEN 'string' THEN {leaf} #>> '{{}}' = {text}::text",
         f"WHEN 'boolean' THEN {leaf}::text = {text}::text",
         f"WHEN 'null' THEN {text}::text = 'null'",
     ]
-    if _is_number(value):
-        cases.append(f"WHEN 'number' THEN {leaf}::text::numeric = {text}::text::numeric")
+    if number is not None:
+        cases.append(f"WHEN 'number' THEN {leaf}::text::numeric = {number}::text::numeric")
     return f"CASE jsonb_typeof({leaf}) {' '.join(cases)} ELSE false END"
 
 
-def _metadata_sqlite(keys: Sequence[str], text: str, value: str) -> str:
+def _metadata_sqlite(keys: Sequence[str], text: str, number: str | None, *, is_double: bool) -> str:
     tables = ["json_each(CASE WHEN json_type(c.metadata) = 'object' THEN c.metadata END) j1"]
     conditions = [f"j1.key = {keys[0]}"]
     for n, key in enumerate(keys[1:], start=2):
@@ -219,27 +224,12 @@ def _metadata_sqlite(keys: Sequence[str], text: str, value: str) -> str:
         f"WHEN 'false' THEN {text} = 'false'",
         f"WHEN 'null' THEN {text} = 'null'",
     ]
-    if _is_number(value):
-        number = f"{leaf}.value = CAST({text} AS NUMERIC)"
-        cases += [f"WHEN 'integer' THEN {number}", f"WHEN 'real' THEN {number}"]
+    if number is not None:
+        cases.append(f"WHEN 'integer' THEN {leaf}.value = CAST({number} AS NUMERIC)")
+    if is_double:
+        cases.append(f"WHEN 'real' THEN {leaf}.value = CAST({number} AS REAL)")
     conditions.append(f"CASE {leaf}.type {' '.join(cases)} ELSE 0 END")
-    return f"EXISTS (SELECT 1 FROM {', '.join(tables)} WHERE {' AND '.join(conditions)})"  # values are parameters
-
-
-def _is_number(value: str) -> bool:
-    bare = value.removeprefix("-")
-    mantissa, _, exponent = bare.lower().partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = whole.isascii() and whole.isdigit() and (not fraction or fraction.isdigit())
-    plain_exponent = exponent.lstrip("+-")
-    return (
-        digits
-        and value.isascii()
-        and len(value) <= 40
-        and (not exponent or (plain_exponent.isdigit() and len(plain_exponent) <= 2))
-        and not mantissa.endswith(".")
-        and not bare.lower().endswith("e")
-    )
+    return f"EXISTS (SELECT 1 FROM {', '.join(tables)} WHERE {' AND '.join(conditions)})"
 
 
 def _order(filters: Filters) -> str:

@@ -5,7 +5,7 @@ The promises here are kept by `sqlite.py` and `postgresql.py`, and one test suit
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar
 
@@ -63,11 +63,12 @@ class Database(Protocol):
         """Say which database this is."""
         ...
 
-    def write(self, unit: Unit[T]) -> Awaitable[T]:
+    async def write(self, unit: Unit[T]) -> T:
         """Run `unit` whole or not at all, and answer when it is on the disk.
 
         A unit must not touch anything but its `tx` (no bytes, no clock, no network), since it may
-        run again after a serialization failure. Cancelling the caller does not undo a unit that is
+        run again (after a serialization failure, a lost connection, a neighbour that filled the
+        disk). Cancelling the caller does not undo a unit that is
         already waiting or running.
 
         Raises:
@@ -78,7 +79,7 @@ class Database(Protocol):
         """
         ...
 
-    def read(self, query: Unit[T], *, slow: bool = False, snapshot: bool = False) -> Awaitable[T]:
+    async def read(self, query: Unit[T], *, slow: bool = False, snapshot: bool = False) -> T:
         """Run `query`, which can change nothing.
 
         Args:

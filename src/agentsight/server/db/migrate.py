@@ -303,7 +303,7 @@ async def _ensure_postgresql(plan: _Plan) -> Outcome:
 @contextlib.asynccontextmanager
 async def _postgresql(plan: _Plan) -> AsyncGenerator[Any]:
     """Lend a connection; closing it gives back the lock it holds."""
-    from agentsight.server.db import postgresql
+    from agentsight.server.db import postgresql_connection as postgresql
 
     connection = await postgresql.connect(plan.url)
     try:
@@ -311,6 +311,10 @@ async def _postgresql(plan: _Plan) -> AsyncGenerator[Any]:
     except DatabaseError:
         raise
     except Exception as exc:
+        if postgresql.lacks_privilege(exc):
+            raise SchemaRefused(
+                f"{plan.url.describe()}: {exc}: let its role own the database"
+            ) from exc
         raise postgresql.translate(exc) from exc
     finally:
         await connection.close()

@@ -120,6 +120,7 @@ class SlowReaders:
 
     def close(self) -> None:
         """Wait for the threads, close the connections. Blocks."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        # What still waits for a thread runs, finds itself stopped, and tells its caller so.
+        self._pool.shutdown(wait=True)
         while self._idle:
             self._idle.pop().close()

@@ -1,8 +1,8 @@
 """The one thread that writes to a SQLite file, and commits many units at once.
 
-A commit with `synchronous=FULL` waits for the disk, about a hundred times as long as a small unit
-takes. So units that wait together share one transaction and one commit, each in a savepoint of its
-own; who asked hears of it after the commit, all in one call into the event loop.
+A commit with `synchronous=FULL` waits for the disk, many times as long as a small unit takes
+(`benchmarks/bench_db.py`). So units that wait together share one transaction and one commit, each
+in a savepoint of its own; who asked hears of it after the commit, in one call into the event loop.
 
 Other processes may write to the same file: their locks are waited for here, in `BEGIN IMMEDIATE`.
 """
@@ -95,17 +95,30 @@ class Writer:
                 group.append(job)
                 self._run(job)
             self._connection.execute("COMMIT")
-        except _TransactionLostError as exc:
-            if len(group) > 1:
+        except Exception as exc:  # noqa: BLE001 - the edge of a thread: everyone must hear
+            self._roll_back()
+            if len(group) > 1 and self._has_a_culprit(exc):
                 self._commit_each(group)
                 return
             self._fail(group, exc)
-        except Exception as exc:  # noqa: BLE001 - the edge of a thread: everyone must hear
-            self._fail(group, exc)
         self._answer(group)
 
+    def _has_a_culprit(self, exc: Exception) -> bool:
+        """Say whether one unit may be to blame, and certainly nothing was committed.
+
+        A full disk is told before the commit's last frame is written; of any other error in a
+        commit nobody knows whether the disk has it.
+        """
+        is_full = isinstance(translate(exc, self._path), DatabaseFull)
+        return is_full or isinstance(exc, _TransactionLostError)
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
     def _commit_each(self, group: list[_Job]) -> None:
-        """Run again, each in a transaction of its own, what was lost through one of them.
+        """Run again, each in a transaction of its own, what was lost, perhaps through one of them.
 
         On a full disk SQLite undoes everything, not just the statement that did not fit
         (sqlite.org/lang_transaction.html, 3.1); the small ones may still fit.
@@ -155,10 +168,7 @@ class Writer:
         execute("RELEASE unit")
 
     def _fail(self, group: list[_Job], exc: Exception) -> None:
-        """Undo the group, and give the error to all that have none of their own."""
-        if self._connection.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
+        """Give the error to all that have none of their own."""
         is_full = isinstance(translate(exc, self._path), DatabaseFull)
         kind = DatabaseFull if is_full else DatabaseUnavailable
         for job in group:

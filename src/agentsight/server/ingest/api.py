@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import msgspec
 from litestar import Request, Response, post
+from litestar.params import JSONBody
 
 from agentsight import _contract as contract
 from agentsight.server.attachments.addresses import addresses_of
@@ -86,7 +87,9 @@ def reader_of(request: AnyRequest) -> Reader:
 
 
 @post(contract.CONVERSATIONS_PATH, guards=[writes], tags=_TAGS, summary="Open a conversation")
-async def open_conversation(request: AnyRequest, data: ConversationBody) -> Response[OpenedShape]:
+async def open_conversation(
+    request: AnyRequest, data: JSONBody[ConversationBody]
+) -> Response[OpenedShape]:
     """Make a conversation (201), or fill what is still empty in the one that is there (200)."""
     new = reader_of(request).conversation(data)
     head, is_new = await service.open_conversation(parts_of(request), access_of(request), new)
@@ -95,19 +98,19 @@ async def open_conversation(request: AnyRequest, data: ConversationBody) -> Resp
 
 
 @post(contract.TRACK_PATH, guards=[writes], tags=_TAGS, summary="Store a message")
-async def track_message(request: AnyRequest, data: TrackBody) -> Response[TrackedShape]:
+async def track_message(request: AnyRequest, data: JSONBody[TrackBody]) -> Response[TrackedShape]:
     """Store a message of the end user or the agent."""
     return await _track(request, data, reader_of(request).message(data), contract.TRACK_PATH)
 
 
 @post(contract.ACTION_LOGS_PATH, guards=[writes], tags=_TAGS, summary="Store an action")
-async def track_action(request: AnyRequest, data: ActionBody) -> Response[TrackedShape]:
+async def track_action(request: AnyRequest, data: JSONBody[ActionBody]) -> Response[TrackedShape]:
     """Store a run of a tool; one named `token_usage` is kept as token counters."""
     return await _track(request, data, reader_of(request).action(data), contract.ACTION_LOGS_PATH)
 
 
 @post(contract.BUTTONS_PATH, guards=[writes], tags=_TAGS, summary="Store a click")
-async def track_button(request: AnyRequest, data: ButtonBody) -> Response[TrackedShape]:
+async def track_button(request: AnyRequest, data: JSONBody[ButtonBody]) -> Response[TrackedShape]:
     """Store a click on a button."""
     return await _track(request, data, reader_of(request).button(data), contract.BUTTONS_PATH)
 

@@ -35,6 +35,7 @@ from agentsight.server.problems import invalid, required
 from agentsight.server.settings import Settings
 from agentsight.server.web.fields import (
     Scalar,
+    is_deeper,
     json_text,
     long_text,
     optional_text,
@@ -144,7 +145,7 @@ class Reader:
             *typed_time(body.ended_at),
             read_duration(body.duration_ms),
             self.metadata(body.tools_used, "tools_used"),
-            long_text(_as_text(body.response), "response", limit),
+            long_text(self._response_text(body.response), "response", limit),
             long_text(error, "error_message", limit),
         )
         return NewMessage(
@@ -156,6 +157,15 @@ class Reader:
             item_key=optional_text(body.item_key, "item_key"),
             action=detail,
         )
+
+    def _response_text(self, value: Any) -> Scalar:
+        # What a tool answers is text to us; an object is kept as its JSON.
+        if value is None or isinstance(value, str | int | float | bool):
+            return value
+        depth = self.settings.max_metadata_depth
+        if is_deeper(value, depth):
+            raise invalid("response", f"Nest at most {depth} levels (max_metadata_depth).")
+        return msgspec.json.encode(value).decode()
 
     def _token_usage(self, body: ActionBody) -> NewMessage:
         counters = body.metadata or {}
@@ -270,12 +280,6 @@ def _counter(value: Any) -> int | None:
     # gen A's counters sit in free metadata: what is no counter is left out, not refused.
     is_count = isinstance(value, int) and not isinstance(value, bool)
     return value if is_count and 0 <= value <= contract.MAX_ROW_ID else None
-
-
-def _as_text(value: Any) -> Scalar:
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return msgspec.json.encode(value).decode()
 
 
 def repeat_key(route: str, body: Any, *more: str) -> str:

@@ -46,7 +46,8 @@ async def authenticate(header: str | None, keys: KeyFinder, permission: Permissi
     """
     access = await keys.find(presented_key(header))
     if not access.may(permission):
-        text = f"This key's role does not allow it: a key with {permission.name} is needed."
+        role = str(permission.name).lower()
+        text = f"This key's role does not allow it: a key of the role '{role}' is needed."
         raise Problem(403, "permission_denied", text)
     return access
 

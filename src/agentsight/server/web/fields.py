@@ -76,7 +76,7 @@ def json_text(value: Any, field: str, max_bytes: int, max_depth: int) -> str | N
         return None
     if not isinstance(value, dict):
         raise invalid(field, "Send an object.")
-    if _is_deeper(value, max_depth):
+    if is_deeper(value, max_depth):
         raise invalid(field, f"Nest at most {max_depth} levels (max_metadata_depth).")
     encoded = msgspec.json.encode(value)
     if len(encoded) > max_bytes:
@@ -85,7 +85,8 @@ def json_text(value: Any, field: str, max_bytes: int, max_depth: int) -> str | N
     return encoded.decode()
 
 
-def _is_deeper(value: Any, depth: int) -> bool:
+def is_deeper(value: Any, depth: int) -> bool:
+    """Say whether a decoded JSON value nests deeper than `depth` levels."""
     level = [value]
     for _ in range(depth):
         following: list[Any] = []

@@ -45,12 +45,11 @@ def parse_range(header: str, size_bytes: int) -> tuple[int, int] | None:
             raise RangeNotSatisfiable
         return max(0, size_bytes - n_bytes), size_bytes
     start = _number(first)
-    end = _number(last) + 1 if last else size_bytes
-    if end <= start:
+    if last and _number(last) < start:
         return None
     if start >= size_bytes:
         raise RangeNotSatisfiable
-    return start, min(end, size_bytes)
+    return start, min(_number(last) + 1, size_bytes) if last else size_bytes
 
 
 def _number(digits: str) -> int:

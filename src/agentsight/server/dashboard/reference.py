@@ -1,0 +1,207 @@
+"""The HTTP API as a page, and as data for docs/http-api.md: read out of the OpenAPI description."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from litestar import Litestar, Request, Response, get
+
+from agentsight._contract import ERROR_CODES
+from agentsight.server.dashboard.render import answer_page
+
+Json = dict[str, Any]
+_TITLES = {
+    "tracking": "Tracking",
+    "attachments": "Files",
+    "conversations": "Conversations",
+    "feedback": "Feedback",
+    "operation": "Operation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A parameter, or a key of a body."""
+
+    name: str
+    type: str
+    text: str
+    is_required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request's or answer's body of one content type."""
+
+    kind: str
+    fields: list[Field]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path."""
+
+    anchor: str
+    method: str
+    path: str
+    summary: str
+    text: str
+    needs_key: bool
+    parameters: list[Field]
+    bodies: list[Body]
+    status: str
+    answer: list[Field]
+
+
+@dataclass(slots=True)
+class Group:
+    """Operations that belong together."""
+
+    title: str
+    operations: list[Operation] = field(default_factory=list[Operation])
+
+
+_SCALARS = {"string", "integer", "number", "boolean", "null"}
+_ERROR: Json = {
+    "type": "object",
+    "title": "Error",
+    "description": "Wrong fields are named by further keys, each a list of texts.",
+    "properties": {
+        "detail": {"type": "string"},
+        "code": {"type": "string", "enum": sorted(ERROR_CODES)},
+        "request_id": {"type": "string"},
+        "items": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "Of a batch: which items are refused, and why.",
+        },
+    },
+    "required": ["code", "detail", "request_id"],
+    "additionalProperties": True,
+}
+
+
+def openapi_document(app: Litestar) -> Json:
+    """Return the description of the API, with our errors and with paths as clients send them.
+
+    The framework describes its own error body, and drops the slash at the end of paths.
+    """
+    document = app.openapi_schema.to_schema()
+    document["components"]["schemas"]["Error"] = _ERROR
+    refused = {
+        "description": "Refused, or not possible now; `code` says why.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
+    paths: Json = {}
+    for path, methods in cast("dict[str, Json]", document["paths"]).items():
+        for operation in methods.values():
+            responses = operation["responses"]
+            kept = {status: r for status, r in responses.items() if status.startswith("2")}
+            if not path.startswith("/api/"):
+                operation["security"] = []
+            operation["responses"] = kept | {"default": refused}
+        paths[f"{path}/" if path.startswith("/api/") else path] = methods
+    document["paths"] = paths
+    return document
+
+
+def describe_api(schema: Json) -> list[Group]:
+    """Read the operations out of an OpenAPI description, grouped by their first tag."""
+    groups = {tag: Group(title) for tag, title in _TITLES.items()}
+    for path, methods in sorted(cast("dict[str, Json]", schema["paths"]).items()):
+        for method, operation in methods.items():
+            if method in ("get", "post", "patch", "delete"):
+                tag = operation.get("tags", ["operation"])[0]
+                groups[tag].operations.append(_operation(path, method, operation, schema))
+    return list(groups.values())
+
+
+def _operation(path: str, method: str, operation: Json, schema: Json) -> Operation:
+    status, answer = _success(operation, schema)
+    return Operation(
+        anchor=f"{method}-{path.strip('/').replace('/', '-').replace('{', '').replace('}', '')}",
+        method=method.upper(),
+        path=path,
+        summary=operation.get("summary", ""),
+        text=operation.get("description", ""),
+        needs_key=path.startswith("/api/"),
+        parameters=[_parameter(p, schema) for p in operation.get("parameters") or ()],
+        bodies=_bodies(operation.get("requestBody") or {}, schema),
+        status=status,
+        answer=answer,
+    )
+
+
+def _parameter(parameter: Json, schema: Json) -> Field:
+    return Field(
+        parameter["name"],
+        f"{parameter['in']}, {_type(parameter.get('schema') or {}, schema)}",
+        parameter.get("description") or "",
+        bool(parameter.get("required")),
+    )
+
+
+def _bodies(request_body: Json, schema: Json) -> list[Body]:
+    content = cast("dict[str, Json]", request_body.get("content") or {})
+    return [Body(kind, _fields(body.get("schema") or {}, schema)) for kind, body in content.items()]
+
+
+def _success(operation: Json, schema: Json) -> tuple[str, list[Field]]:
+    for status, response in cast("dict[str, Json]", operation["responses"]).items():
+        if status.startswith("2"):
+            content = cast("dict[str, Json]", response.get("content") or {})
+            body = content.get("application/json") or {}
+            return status, _fields(body.get("schema") or {}, schema)
+    return "", []
+
+
+def _resolve(part: Json, schema: Json) -> Json:
+    reference = part.get("$ref")
+    if reference is None:
+        return part
+    name = str(reference).rsplit("/", 1)[-1]
+    return cast("Json", schema["components"]["schemas"][name])
+
+
+def _fields(part: Json, schema: Json) -> list[Field]:
+    resolved = _resolve(part, schema)
+    required = cast("list[str]", resolved.get("required") or [])
+    properties = cast("dict[str, Json]", resolved.get("properties") or {})
+    return [
+        Field(name, _type(value, schema), value.get("description") or "", name in required)
+        for name, value in properties.items()
+    ]
+
+
+def _type(part: Json, schema: Json) -> str:
+    if "$ref" in part:
+        return str(part["$ref"]).rsplit("/", 1)[-1].removesuffix("Shape").removesuffix("Body")
+    options = cast("list[Json]", part.get("oneOf") or part.get("anyOf") or [])
+    if options:
+        names = dict.fromkeys(_type(option, schema) for option in options)
+        # What clients send loosely is read as a text; see `web/fields.py`.
+        return "text" if set(names) == _SCALARS else " or ".join(names)
+    kind = part.get("type", "any")
+    if isinstance(kind, list):
+        return " or ".join(str(k) for k in cast("list[Any]", kind))
+    if kind == "array":
+        return f"list of {_type(part.get('items') or {}, schema)}"
+    shown = part.get("format")
+    return f"{kind} ({shown})" if shown else str(kind)
+
+
+@get("/openapi.json", include_in_schema=False)
+async def send_openapi(request: Request[Any, Any, Any]) -> Json:
+    """Send the machine-readable description."""
+    return openapi_document(request.app)
+
+
+@get("/docs", include_in_schema=False)
+async def show_reference(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Show the HTTP API as one page, without script."""
+    groups = describe_api(openapi_document(request.app))
+    return answer_page("reference.html", "", {"groups": groups, "codes": ERROR_CODES})
+
+
+reference_routes = [send_openapi, show_reference]

@@ -1,0 +1,52 @@
+"""One running application for each kind of database, shared; each test has tenants of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.http import House, People, open_house
+from tests.support.postgres import TestDatabases
+
+
+@pytest.fixture(scope="session")
+def shared_databases(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, str]:
+    """Keep the address of the database that tests of one kind share."""
+    return {}
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+async def shared_house(
+    anyio_backend: str,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[House]:
+    """Run one application on each kind of database for all tests that can share it."""
+    folder: Path = tmp_path_factory.mktemp("house")
+    if request.param == "sqlite":
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), folder / "agentsight.db")
+        async with open_house(f"sqlite:///{folder / 'agentsight.db'}", folder) as house:
+            yield house
+        return
+    databases: TestDatabases = request.getfixturevalue("postgres_databases")
+    url = databases.create()
+    async with open_house(url, folder) as house:
+        yield house
+    databases.drop(url)
+
+
+@pytest.fixture
+async def house(shared_house: House) -> House:
+    """Give the shared application; what is in its tables is other tests', too."""
+    return shared_house
+
+
+@pytest.fixture
+async def people(shared_house: House) -> People:
+    """Make Alice, Bob and Carol, who know nobody of another test."""
+    return await shared_house.people()
