@@ -87,9 +87,7 @@ def dataset(n_conversations: int) -> Dataset:
 
 def _uid(kind: int, number: int, at_us: int) -> str:
     digits = f"{at_us // 1000:012x}7{kind:03x}8{number * 2_654_435_761 % (1 << 60):015x}"
-    return "-".join(
-        (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32])
-    )
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
 
 
 class _Texts:

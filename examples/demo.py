@@ -1,9 +1,9 @@
 """`make demo`: real conversations with real files go in through the SDK and come out by one call.
 
 Starts a server of its own in a scratch directory on a free port, makes an agent and a key, tracks
-dialogues with files of each of the five types, prints what `fetch_conversation_attachments` answers,
-opens every link and compares the bytes. On a terminal it then serves on until Enter, so that the
-links can be clicked.
+dialogues with files of each of the five types, prints what `fetch_conversation_attachments`
+answers, opens every link and compares the bytes. On a terminal it then serves on until Enter, so
+that the links can be clicked.
 """
 
 from __future__ import annotations

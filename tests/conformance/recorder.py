@@ -58,9 +58,7 @@ class Recorder:
                 reply = connection.getresponse()
                 answer = reply.read()
                 connection.close()
-                exchange = Exchange(
-                    self.command, self.path, headers, body, reply.status, answer
-                )
+                exchange = Exchange(self.command, self.path, headers, body, reply.status, answer)
                 recorder.exchanges.append(exchange)
                 if self.path in recorder.lose:
                     recorder.lose.remove(self.path)

@@ -186,7 +186,9 @@ def test_a_conversation_without_files_has_empty_lists(client: Client) -> None:
 def test_twelve_files_keep_their_order(client: Client, mode: Mode) -> None:
     """attachment_10 comes after attachment_9; equal names and equal bytes are no matter."""
     names = [*(f"page {n}.txt" for n in range(10)), "page 0.txt", "page 1.txt"]
-    files = [attachment(mode, n, b"same" if n[5] == "0" else n.encode(), "text/plain") for n in names]
+    files = [
+        attachment(mode, n, b"same" if n[5] == "0" else n.encode(), "text/plain") for n in names
+    ]
     client.tracker.get_or_create_conversation("twelve")
     client.tracker.track_human_message("Twelve", files, mode)
     send(client)
@@ -201,7 +203,9 @@ def test_twelve_files_keep_their_order(client: Client, mode: Mode) -> None:
 def test_an_empty_file_is_a_file(client: Client, mode: Mode) -> None:
     """Nothing, with a name."""
     client.tracker.get_or_create_conversation("empty")
-    client.tracker.track_human_message("Empty", [attachment(mode, "empty.txt", b"", "text/plain")], mode)
+    client.tracker.track_human_message(
+        "Empty", [attachment(mode, "empty.txt", b"", "text/plain")], mode
+    )
     send(client)
     answer = client.api.fetch_conversation_attachments("empty")
     check_promise(answer)
@@ -238,7 +242,7 @@ def test_names_survive_or_are_mended(client: Client, mode: Mode) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_quotes_and_line_breaks_in_names_break_nothing(client: Client, mode: Mode) -> None:
-    """A name cannot end its header, in either direction."""
+    """A name cannot end its header, in either direction; and is one name by either door."""
     names = ['say "hi".txt', "two\r\nlines.txt", "nul\0.txt", "tab\t.txt"]
     files = [attachment(mode, name, b"content", "text/plain") for name in names]
     client.tracker.get_or_create_conversation("hostile-names")
@@ -246,11 +250,10 @@ def test_quotes_and_line_breaks_in_names_break_nothing(client: Client, mode: Mod
     send(client)
     answer = client.api.fetch_conversation_attachments("hostile-names")
     check_promise(answer)
-    assert answer["total_attachments"] == 4
+    got = [file["filename"] for file in answer["attachments"]]
+    assert got == ['say "hi".txt', "twolines.txt", "nul\ufffd.txt", "tab.txt"]
     for file in answer["attachments"]:
-        assert not set(file["filename"]) & set("\r\n\0\t")
         check_bytes(file, b"content")
-    print([file["filename"] for file in answer["attachments"]])
 
 
 STREAMED = ("sample.png", "sample.pdf", "orders.csv", "sample.mp3", "sample.mp4", "sample.docx")
@@ -336,5 +339,7 @@ def test_a_trailing_slash_in_the_endpoint_is_no_matter(
     client.manager.rename_conversation("slash", "Slashed")
     answer = client.api.fetch_conversation_attachments("slash")
     assert answer["total_attachments"] == 2
-    assert all(file["file_url"].startswith(server.base_url + "/files/") for file in answer["attachments"])
+    assert all(
+        file["file_url"].startswith(server.base_url + "/files/") for file in answer["attachments"]
+    )
     check_bytes(answer["attachments"][0], content_of("note.txt"))

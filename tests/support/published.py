@@ -111,7 +111,7 @@ class Client:
     def is_ours(self) -> bool:
         return self.kind == "ours"
 
-    def call(self, target: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, target: str, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call there; return its value or raise its error as a `RemoteError`."""
         self._write({"target": target, "name": name, "args": args, "kwargs": kwargs})
         line = self._stream.readline()
@@ -121,7 +121,7 @@ class Client:
             raise RemoteError(answer["error"])
         return answer["value"]
 
-    def function(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def function(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a function of a module, such as `agentsight.helpers.get_mime_type`."""
         return self.call("module", name, *args, **kwargs)
 

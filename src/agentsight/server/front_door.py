@@ -1,4 +1,4 @@
-"""What every request passes first: its id, a tolerant path, and the two hottest routes.
+"""What every request passes first: id, tolerant path, lingering close, the two hottest routes.
 
 Plain ASGI: a file link and the one call are answered here without the framework, which costs more
 than they do. Everything else goes on to Litestar.
@@ -15,6 +15,7 @@ from litestar.types import Receive, Scope, Send
 
 from agentsight.server.attachments.api import HOT_PATH, answer_conversation_files, serve_link
 from agentsight.server.web.errors import log_problem, problem_body, problem_headers, to_problem
+from agentsight.server.web.lingering import Lingering, is_large_body
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -36,9 +37,12 @@ class FrontDoor:
             path = "/" + path.lstrip("/")
             scope["path"] = path
             scope["raw_path"] = b"/" + scope.get("raw_path", b"").lstrip(b"/")
-        request_id = _request_id(scope)
+        request_id, has_large_body = _look_at_headers(scope)
         cast("dict[str, Any]", scope)["agentsight.request_id"] = request_id
         send = _with_request_id(send, request_id.encode())
+        if has_large_body:
+            lingering = Lingering(receive, send)
+            receive, send = lingering.receive, lingering.send
         if path.startswith("/files/"):
             await self._guarded(self._files, scope, receive, send)
             return
@@ -84,11 +88,15 @@ class FrontDoor:
             await _send_whole(send, problem.status, headers, body)
 
 
-def _request_id(scope: Scope) -> str:
+def _look_at_headers(scope: Scope) -> tuple[str, bool]:
+    """Return the request's id, and whether it brings a body that is more than a few packets."""
+    request_id, has_large_body = "", False
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return value.decode("ascii")
-    return os.urandom(8).hex()
+            request_id = value.decode("ascii")
+        elif is_large_body(name, value):
+            has_large_body = True
+    return request_id or os.urandom(8).hex(), has_large_body
 
 
 def _with_request_id(send: Send, request_id: bytes) -> Send:

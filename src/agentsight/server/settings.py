@@ -290,12 +290,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10
     allowed_hosts: Annotated[
         tuple[str, ...],
-        About("Host names a request from outside may name itself, comma between them.", _hosts),
+        About(
+            "Host names a request from outside, or a trusted proxy, may name itself, comma between"
+            " them.",
+            _hosts,
+        ),
     ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...],
         About(
-            "Proxies whose `X-Forwarded-For`, `-Proto` and `-Host` count: addresses or networks,"
+            "Proxies whose `X-Forwarded-Proto`, `-Host` and `-Port` count: addresses or networks,"
             " comma between them.",
             _networks,
         ),

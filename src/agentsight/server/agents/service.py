@@ -300,7 +300,7 @@ async def rotate_key(
         lifetime = None if old.expires_at is None else old.expires_at - old.created_at
         expires_at = None if lifetime is None else now_us + lifetime
         end_us = now_us + overlap_hours * _HOUR_US
-        await store.end_key(tx, key_id, end_us=end_us, now_us=now_us)
+        await store.end_key(tx, access, key_id, end_us=end_us, now_us=now_us)
         return await add_key(
             tx,
             access,
@@ -324,7 +324,7 @@ async def revoke_key(db: Database, access: Access, key_id: KeyId, *, now_us: int
 
     async def unit(tx: Tx) -> Key:
         await _require_key(tx, access, key_id)
-        await store.end_key(tx, key_id, end_us=now_us, now_us=now_us)
+        await store.end_key(tx, access, key_id, end_us=now_us, now_us=now_us)
         return await _require_key(tx, access, key_id)
 
     return await db.write(unit)

@@ -68,8 +68,9 @@ _LIST_KEYS = sql(
 _FIND_KEY = sql(f"SELECT {_KEY_COLUMNS} FROM {_KEY_TABLES} WHERE {_VISIBLE} AND k.id = $4")
 _FIND_KEY_ID = sql(f"SELECT k.id FROM {_KEY_TABLES} WHERE {_VISIBLE} AND k.key_sha256 = $4")
 _REVOKE_KEY = sql(
-    "UPDATE api_keys SET revoked_at = $2, updated_at = $3"
-    " WHERE id = $1 AND (revoked_at IS NULL OR revoked_at > $2)"
+    "UPDATE api_keys SET revoked_at = $5, updated_at = $6"
+    " WHERE id = $4 AND (revoked_at IS NULL OR revoked_at > $5)"
+    f" AND id IN (SELECT k.id FROM {_KEY_TABLES} WHERE {_VISIBLE})"
 )
 
 
@@ -214,6 +215,6 @@ async def find_key_id(tx: Tx, access: Access, key_sha256: str) -> KeyId | None:
     return await tx.value(_FIND_KEY_ID, *_scope(access), key_sha256)
 
 
-async def end_key(tx: Tx, key_id: KeyId, *, end_us: int, now_us: int) -> bool:
-    """Let a key end at `end_us`; an earlier end stays. Say whether anything changed."""
-    return await tx.execute(_REVOKE_KEY, key_id, end_us, now_us) == 1
+async def end_key(tx: Tx, access: Access, key_id: KeyId, *, end_us: int, now_us: int) -> bool:
+    """Let a visible key end at `end_us`; an earlier end stays. Say whether anything changed."""
+    return await tx.execute(_REVOKE_KEY, *_scope(access), key_id, end_us, now_us) == 1

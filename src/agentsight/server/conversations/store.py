@@ -63,8 +63,7 @@ _TOUCH = sql(
     " started_at = CASE WHEN $4::bigint < started_at THEN $4::bigint ELSE started_at END,"
     " ended_at = CASE WHEN ended_at IS NULL OR $5::bigint > ended_at THEN $5::bigint"
     " ELSE ended_at END,"
-    " is_used = CASE WHEN $6::smallint = 1 THEN 1 ELSE is_used END, updated_at = $7"
-    " WHERE agent_id = $1 AND id = $2"
+    " is_used = 1, updated_at = $6 WHERE agent_id = $1 AND id = $2"
 )
 _RENAME = sql(
     "UPDATE conversations SET name = $3, name_folded = $4, updated_at = $5"
@@ -189,13 +188,10 @@ async def touch(
     n_messages: int,
     first_at: int,
     last_at: int,
-    is_used: bool,
     now_us: int,
 ) -> None:
-    """Count new messages and widen the conversation's times to hold them."""
-    await tx.execute(
-        _TOUCH, access.agent_id, pk, n_messages, first_at, last_at, int(is_used), now_us
-    )
+    """Count new messages and widen the conversation's times to hold them; it is used now."""
+    await tx.execute(_TOUCH, access.agent_id, pk, n_messages, first_at, last_at, now_us)
 
 
 async def rename(

@@ -8,6 +8,7 @@ from typing import Any, cast
 from litestar import Litestar, Request, Response, get
 
 from agentsight._contract import ERROR_CODES
+from agentsight.server.dashboard.field_texts import FIELD_TEXTS
 from agentsight.server.dashboard.render import answer_page
 
 Json = dict[str, Any]
@@ -88,7 +89,12 @@ def openapi_document(app: Litestar) -> Json:
     The framework describes its own error body, and drops the slash at the end of paths.
     """
     document = app.openapi_schema.to_schema()
-    document["components"]["schemas"]["Error"] = _ERROR
+    schemas = cast("dict[str, Json]", document["components"]["schemas"])
+    schemas["Error"] = _ERROR
+    for schema in schemas.values():
+        for name, value in cast("dict[str, Json]", schema.get("properties") or {}).items():
+            if name in FIELD_TEXTS and "$ref" not in value:
+                value.setdefault("description", FIELD_TEXTS[name])
     refused = {
         "description": "Refused, or not possible now; `code` says why.",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},

@@ -36,13 +36,27 @@ def _templates() -> Environment:
     # Imported on first use: a server that only answers bots never needs it.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _show_code
+    return environment
+
+
+def _show_code(text: str) -> str:
+    """Escape a text and show what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    pieces = [escape(piece) for piece in text.split("`")]
+    shown = [
+        Markup("<code>{}</code>").format(piece) if n % 2 else piece
+        for n, piece in enumerate(pieces)
+    ]
+    return Markup("").join(shown)
 
 
 @functools.cache

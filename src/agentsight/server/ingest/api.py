@@ -36,7 +36,7 @@ from agentsight.server.ingest.files import (
     check_count,
     is_multipart,
     keyed,
-    read_form,
+    open_form,
     receive_base64,
 )
 from agentsight.server.ingest.model import Applied, Item, StoredItem, Target
@@ -179,9 +179,9 @@ async def _read_upload(
 ) -> tuple[AttachmentsBody, list[ReceivedFile]]:
     reader = reader_of(request)
     if is_multipart(request):
-        form = await read_form(request, receiving, reader.settings)
-        check_count(len(form.files), reader.settings)
-        return _form_body(form), form.in_order()
+        async with open_form(request, receiving, reader.settings) as form:
+            check_count(len(form.files), reader.settings)
+            return _form_body(form), form.in_order()
     body = convert_body(await request.json(), AttachmentsBody)
     files = await receive_base64(body.attachments or (), receiving, reader)
     body.attachments = None
@@ -223,7 +223,13 @@ async def _store_upload(
         return await _alone(service.apply_items(parts, access, target, [Item(message, files)]))
     named = reader.target(body, is_made=False)
     target = Target(named.pk, named.conversation_id, MessageId(message_id))
-    return await service.add_files(parts, access, target, keyed(files, message.item_key))
+    return await service.add_files(
+        parts,
+        access,
+        target,
+        keyed(files, message.item_key),
+        is_repeat_lasting=message.is_repeat_lasting,
+    )
 
 
 async def _uploaded(request: AnyRequest, head: Head, stored: StoredItem) -> Response[UploadedShape]:

@@ -23,7 +23,7 @@ from agentsight.server.ingest.documents import BATCH_BODY
 from agentsight.server.ingest.files import (
     check_count,
     is_multipart,
-    read_form,
+    open_form,
     receive_base64,
     with_details,
 )
@@ -93,11 +93,11 @@ async def _read(request: Request[Any, Any, Any], receiving: Receiving, reader: R
     if not is_multipart(request):
         batch = _Batch(convert_body(await request.json(), BatchBody))
     else:
-        form = await read_form(request, receiving, reader.settings)
-        if "batch" not in form.fields:
-            raise required("batch")
-        body = convert_body(decode_json(form.fields["batch"].encode()), BatchBody)
-        batch = _Batch(body, dict(form.files))
+        async with open_form(request, receiving, reader.settings) as form:
+            if "batch" not in form.fields:
+                raise required("batch")
+            body = convert_body(decode_json(form.fields["batch"].encode()), BatchBody)
+            batch = _Batch(body, dict(form.files))
     limit = reader.settings.max_items_per_batch
     if len(batch.body.items) > limit:
         raise too_large(f"Send at most {limit} items a batch (max_items_per_batch).")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,9 +23,9 @@ from agentsight.server.ingest.reading import Reader
 from agentsight.server.problems import Problem, invalid, required, too_large
 from agentsight.server.settings import Settings
 from agentsight.server.text import mend_text
-from agentsight.server.web.bodies import receive_chunks
+from agentsight.server.web.bodies import BodyBudget, receive_chunks
 from agentsight.server.web.fields import optional_text, scalar_text
-from agentsight.server.web.multipart import MultipartLimits, MultipartReader
+from agentsight.server.web.multipart import MultipartLimits, MultipartReader, Part
 
 _THREAD_BYTES = 256 * 1024
 """Base64 above this is decoded in a thread: below, the hop costs more than it frees."""
@@ -57,33 +58,70 @@ def is_multipart(request: Request[Any, Any, Any]) -> bool:
     return kind.strip().lower() == "multipart/form-data"
 
 
-async def read_form(
+@asynccontextmanager
+async def open_form(
     request: Request[Any, Any, Any], receiving: Receiving, settings: Settings
-) -> Form:
-    """Read a multipart body: fields into memory, files straight to the store.
+) -> AsyncGenerator[Form]:
+    """Read a multipart body: fields into memory for the `with` block, files straight to the store.
+
+    The fields count among the JSON bodies that this process holds: our SDK's batch is one.
 
     Raises:
-        Problem: 400 for a broken body, 413 past a limit, at the byte that passes it.
+        Problem: 400 for a broken body; 413 past a limit, at the byte that passes it; 503 when the
+            process holds too much.
     """
     limits = MultipartLimits(
         max_files=settings.max_files_per_request,
         max_file_bytes=settings.max_file_bytes,
         max_field_bytes=settings.max_json_body_bytes,
     )
+    reader = MultipartReader(
+        receive_chunks(request.receive),
+        request.headers.get("content-type", ""),
+        limits=limits,
+        content_length=_announced(request),
+    )
     form = Form()
-    content_type = request.headers.get("content-type", "")
-    field_bytes = 0
-    async for part in MultipartReader(receive_chunks(request.receive), content_type, limits=limits):
-        if part.filename is None:
-            text = await part.text(max_bytes=settings.max_json_body_bytes - field_bytes)
-            field_bytes += len(text)
-            form.fields[part.name] = mend_text(text)
-        else:
-            received = await receiving.receive(
-                aiter(part), filename=part.filename, declared_mime_type=part.content_type
-            )
-            form.files.append((part.name, received))
-    return form
+    hold = _Hold(request.app.state.body_budget)
+    try:
+        async for part in reader:
+            if part.filename is None:
+                form.fields[part.name] = mend_text(await hold.text(part))
+            else:
+                received = await receiving.receive(
+                    aiter(part),
+                    filename=mend_text(part.filename),  # as a JSON body's: one name by either door
+                    declared_mime_type=part.content_type,
+                )
+                form.files.append((part.name, received))
+        yield form
+    finally:
+        hold.budget.give_back(hold.n_bytes)
+
+
+@dataclass(slots=True)
+class _Hold:
+    """What one form's fields hold of the process's budget of bodies."""
+
+    budget: BodyBudget
+    n_bytes: int = 0
+
+    async def text(self, part: Part) -> str:
+        """Read a field, counted as it arrives; bytes that are not UTF-8 become U+FFFD."""
+        pieces: list[bytes | memoryview] = []
+        async for piece in part:
+            if self.n_bytes + len(piece) > self.budget.max_body_bytes:
+                limit = self.budget.max_body_bytes
+                raise too_large(f"The fields are larger than max_json_body_bytes ({limit} bytes).")
+            self.budget.take(len(piece))
+            self.n_bytes += len(piece)
+            pieces.append(piece)
+        return b"".join(pieces).decode("utf-8", "replace")
+
+
+def _announced(request: Request[Any, Any, Any]) -> int | None:
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
 
 
 async def receive_base64(

@@ -205,7 +205,6 @@ class Unit:
             n_messages=len(new),
             first_at=min(times),
             last_at=max(times),
-            is_used=any(message.kind == "attachments" for message in new),
             now_us=self.now_us,
         )
 
@@ -282,13 +281,19 @@ def refusal(index: int, item_key: str | None, problem: Problem) -> dict[str, Any
 
 
 async def add_files(
-    parts: Parts, access: Access, target: Target, files: Sequence[ReceivedFile]
+    parts: Parts,
+    access: Access,
+    target: Target,
+    files: Sequence[ReceivedFile],
+    *,
+    is_repeat_lasting: bool = False,
 ) -> Applied:
-    """Add files to a message that is there already, at most once within the window.
+    """Add files to a message that is there already, at most once.
 
     Args:
         target: The message, and maybe its conversation, which then must fit.
         files: Each with an item key made of its request's and its index, or with none.
+        is_repeat_lasting: Whether the keys are honoured for ever, not for the window only.
 
     Raises:
         Problem: 404 when the message is not there or another conversation's.
@@ -299,9 +304,11 @@ async def add_files(
         message_id = target.message_id
         if message_id is None:
             raise required("message")
+        # A resend may come while its first is still being stored: it waits, and then finds it.
+        await messages.lock(unit.tx, access, message_id)
         keys = [received.item_key for received in files if received.item_key is not None]
         known = await attachments.find_by_item_keys(unit.tx, access, keys) if keys else []
-        if known and unit.now_us - known[0][2] <= REPEAT_WINDOW_US:
+        if known and (is_repeat_lasting or unit.now_us - known[0][2] <= REPEAT_WINDOW_US):
             ids = [attachment_id for attachment_id, _, _ in known]
             return Applied(head, [StoredItem(message_id, None, True, ids)])
         if known:

@@ -69,6 +69,7 @@ _BUTTONS = sql(
     "SELECT message_id, id, button_event, label, value, metadata FROM buttons"
     " WHERE agent_id = $1 AND message_id = ANY($2::bigint[]) ORDER BY message_id, id"
 )
+_LOCK = sql("SELECT id FROM messages WHERE agent_id = $1 AND id = $2 FOR UPDATE")
 _TOUCH = sql("UPDATE messages SET updated_at = $3 WHERE agent_id = $1 AND id = $2")
 
 
@@ -175,6 +176,11 @@ async def insert_button(
         metadata,
         now_us,
     )
+
+
+async def lock(tx: Tx, access: Access, message_id: MessageId) -> None:
+    """Let other writers to this message wait until the unit ends."""
+    await tx.value(_LOCK, access.agent_id, message_id)
 
 
 async def touch(tx: Tx, access: Access, message_id: MessageId, *, now_us: int) -> None:
