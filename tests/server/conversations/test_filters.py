@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings
 
 from agentsight.server.access import Access
 from agentsight.server.conversations import service
@@ -25,7 +24,7 @@ from agentsight.server.ingest.reading import Reader
 from agentsight.server.messages.store_search import index_step
 from agentsight.server.parts import Parts
 from tests.server.conversations import oracle
-from tests.server.conversations.worlds import queries, worlds
+from tests.server.conversations.worlds import Case, cases
 from tests.support.http import House, TestClock, make_settings, open_parts
 from tests.support.postgres import TestDatabases
 
@@ -101,23 +100,18 @@ async def ask(
             return listed.count, ids
 
 
-async def check(library: Library, data: st.DataObject, n_queries: int) -> None:
-    """Store a world, half of it indexed or none, and compare answers with the oracle's."""
-    parts, access = library.parts, await library.new_agent()
-    world = data.draw(worlds)
-    n_indexed = data.draw(st.sampled_from([0, len(world) // 2, len(world)]))
-    for n, conversation in enumerate(world):
-        if n == n_indexed:
+async def check(library: Library, case: Case) -> None:
+    """Store a world, part of it indexed, and compare answers with the oracle's."""
+    parts, access, world = library.parts, await library.new_agent(), case.world
+    for n, conversation in enumerate([*world, None]):
+        if n == case.n_indexed:
             while await index_step(parts.db):
                 pass
-        await store(parts, access, conversation)
-    if n_indexed == len(world):
-        while await index_step(parts.db):
-            pass
-    for _ in range(n_queries):
-        query = data.draw(queries(world))
+        if conversation is not None:
+            await store(parts, access, conversation)
+    for query, page_size in case.queries:
         expected = oracle.answer(world, query)
-        count, ids = await ask(parts, access, query, data.draw(st.integers(1, 3)))
+        count, ids = await ask(parts, access, query, page_size)
         assert (count, ids) == (len(expected), expected), query
 
 
@@ -129,18 +123,16 @@ QUIET = settings(
 )  # fmt: skip
 
 
-@settings(QUIET, max_examples=30)
-@given(data=st.data())
-async def test_filters_answer_as_the_oracle(library: Library, data: st.DataObject) -> None:
+@settings(QUIET, max_examples=40)
+@given(case=cases())
+async def test_filters_answer_as_the_oracle(library: Library, case: Case) -> None:
     """Ids in order, counts and pages are the oracle's, whatever is indexed already."""
-    await check(library, data, 8)
+    await check(library, case)
 
 
 @pytest.mark.slow
-@settings(QUIET, max_examples=400, phases=[Phase.generate, Phase.shrink])
-@given(data=st.data())
-async def test_filters_answer_as_the_oracle_at_length(
-    library: Library, data: st.DataObject
-) -> None:
+@settings(QUIET, max_examples=500)
+@given(case=cases(n_queries=14))
+async def test_filters_answer_as_the_oracle_at_length(library: Library, case: Case) -> None:
     """The same, with many more worlds."""
-    await check(library, data, 15)
+    await check(library, case)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -81,7 +82,7 @@ conversations = st.fixed_dictionaries(
     }
 )
 worlds = st.lists(
-    conversations, min_size=1, max_size=6, unique_by=lambda c: c["conversation_id"]
+    conversations, min_size=1, max_size=4, unique_by=lambda c: c["conversation_id"]
 )
 
 
@@ -94,6 +95,28 @@ def queries(draw: st.DrawFn, world: list[dict[str, Any]]) -> dict[str, str]:
     if draw(st.booleans()):
         query["ordering"] = draw(orderings)
     return query
+
+
+@dataclass
+class Case:
+    """A world, how many of its conversations are in the search index before the others come, and
+    queries with the size of their pages."""
+
+    world: list[dict[str, Any]]
+    n_indexed: int
+    queries: list[tuple[dict[str, str], int]]
+
+
+@st.composite
+def cases(draw: st.DrawFn, n_queries: int = 8) -> Case:
+    """Draw a world and what is asked of it."""
+    world = draw(worlds)
+    asked = st.tuples(queries(world), st.integers(1, 3))
+    return Case(
+        world,
+        draw(st.integers(0, len(world) + 1)),
+        draw(st.lists(asked, min_size=1, max_size=n_queries)),
+    )
 
 
 columns = st.sampled_from(["started_at", "ended_at", "id", "customer_id", "is_marked", "language"])
