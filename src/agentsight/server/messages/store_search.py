@@ -23,6 +23,7 @@ _TAKE = sql(
     "SELECT agent_id, message_id, content_folded FROM search_queue"
     " ORDER BY agent_id, message_id LIMIT $1::bigint FOR UPDATE SKIP LOCKED"
 )
+_WAITING = sql("SELECT 1 FROM search_queue LIMIT 1")
 _INDEX_POSTGRESQL = sql(
     "INSERT INTO message_search (agent_id, message_id, content_folded)"
     " SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[])"
@@ -95,6 +96,13 @@ def _fts_query(folded: str) -> str:
 
 async def index_step(db: Database) -> int:
     """Move one stride of queued messages into the index; returns how many were moved."""
+
+    async def is_waiting(tx: Tx) -> bool:
+        return await tx.value(_WAITING) is not None
+
+    # Asked by reading: an idle server must not take the writer's lock every second.
+    if not await db.read(is_waiting):
+        return 0
 
     async def move(tx: Tx) -> int:
         rows = await tx.rows(_TAKE, _STRIDE)
