@@ -172,7 +172,7 @@ def _files(made: Dataset, agent_id: int) -> Iterator[tuple[tuple[Any, ...], tupl
                 (number, agent_id, uid, key, sha256, size, mime_type, at, at),
                 (number, agent_id, pk, message_id, number, _uid(5, number, at),
                  _uid(6, number, at), type_name, pattern.format(n=number), mime_type, mime_type,
-                 at, at),
+                 "agent" if place % 2 else "end_user", at, size, sha256, at, at),
             )  # fmt: skip
 
 
@@ -192,8 +192,8 @@ _INTO_BLOBS = (
 )
 _INTO_ATTACHMENTS = (
     "INSERT INTO attachments (id, agent_id, conversation_id, message_id, blob_id, uid, item_key,"
-    " type, filename, declared_mime_type, mime_type, created_at, updated_at)"
-    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " type, filename, declared_mime_type, mime_type, sender, sent_at, size_bytes, sha256,"
+    " created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 
 

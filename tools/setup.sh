@@ -39,7 +39,9 @@ make_venv() {
     # Debian's python3 comes without ensurepip; its package python3-venv brings it.
     if ! "$python" -m venv .venv >/dev/null 2>&1; then
         rm -rf .venv
-        if ! { as_root apt-get update -qq && as_root apt-get install -y -qq python3-venv; } >&2; then
+        say "Installing Debian's python3-venv."
+        if ! { as_root apt-get update -qq \
+            && as_root apt-get install -y -qq -o Dpkg::Use-Pty=0 python3-venv; } >/dev/null; then
             say "Python cannot make environments: install it (Debian: apt-get install python3-venv)."
             exit 1
         fi

@@ -19,7 +19,7 @@ done
 install() {
     export DEBIAN_FRONTEND=noninteractive
     "$@" apt-get update -qq
-    "$@" apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    "$@" apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 echo "Installing what the tests run for real: ${missing[*]}" >&2

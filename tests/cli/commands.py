@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Serving:
 
     url: str
     process: subprocess.Popen[str]
+    ready_line: str = ""
     stderr: str = ""
     exit_code: int | None = None
 
@@ -67,13 +69,17 @@ def start_server(*words: str, **variables: str) -> Serving:
         env=clean_environment(**variables),
     )
     assert process.stdout is not None
+    watchdog = threading.Timer(PATIENCE_S, process.kill)
+    watchdog.start()
     line = process.stdout.readline()
+    watchdog.cancel()
     before, _, url = line.strip().partition(" ready at ")
     if before != "AgentSight is":
         process.kill()
         _, stderr = process.communicate(timeout=PATIENCE_S)
         raise AssertionError(f"serve said {line!r} and {stderr}")
-    return Serving(url, process)
+    # With a public URL the address on this machine stands behind it, in brackets.
+    return Serving(url.partition("listening at ")[2].rstrip(")") or url, process, line)
 
 
 @contextmanager

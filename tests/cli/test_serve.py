@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,9 +76,12 @@ def test_on_a_terminal_it_is_told_there(tmp_path: Path) -> None:
         env=clean_environment(),
     )  # fmt: skip
     os.close(theirs)
+    watchdog = threading.Timer(PATIENCE_S, process.kill)
+    watchdog.start()
     seen = b""
     while b"ready at" not in seen:
         seen += os.read(ours, 4096)
+    watchdog.cancel()
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=PATIENCE_S)
     os.close(ours)
@@ -143,8 +147,9 @@ def test_the_settings_reach_every_worker(tmp_path: Path) -> None:
     with serving(
         "--data", str(tmp_path), "--workers", "2", "--public-url", "https://bots.example"
     ) as server:
-        assert server.url == "https://bots.example"
-        server.stop()
+        assert server.ready_line.startswith("AgentSight is ready at https://bots.example")
+        pages = [_get(f"{server.url}/")[1].decode() for _ in range(8)]
+        assert all("https://bots.example/sdk/" in page for page in pages)
     assert "https://bots.example/app/set-password/" in (tmp_path / "first-start.txt").read_text()
 
 
@@ -171,8 +176,8 @@ def test_an_unknown_setting_is_warned_of(tmp_path: Path) -> None:
     assert "no setting is called AGENTSIGHT_STORAGE_ULR" in server.stderr
 
 
-def test_no_migrate_refuses_an_older_database(tmp_path: Path) -> None:
-    """Here: a database without any table of ours is still made, which is no migration."""
+def test_no_migrate_still_makes_a_fresh_database(tmp_path: Path) -> None:
+    """Making what is not there is no migration."""
     with serving("--data", str(tmp_path), "--no-migrate") as server:
         assert _get(f"{server.url}/healthz")[0] == 200
 

@@ -10,6 +10,7 @@ Carol's is in another.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import itertools
 import json
@@ -271,6 +272,39 @@ class Person:
     async def post(self, url: str, value: Any) -> Answer:
         """POST JSON with the write key."""
         return await self.writer.post(url, value)
+
+    async def conversation(self, conversation_id: str = "c", **fields: Any) -> int:
+        """Open a conversation and return its row id."""
+        body = {"conversation_id": conversation_id} | fields
+        answer = await self.post("/api/conversations/", body)
+        assert answer.status in (200, 201), answer.body
+        return answer.json()["id"]
+
+    async def message(self, pk: int, content: str = "hi", **fields: Any) -> int:
+        """Store a message and return its row id."""
+        body = {"conversation": pk, "content": content} | fields
+        answer = await self.post("/api/track/", body)
+        assert answer.status in (200, 201), answer.body
+        return answer.json()["id"]
+
+    async def transcript(self, pk: int) -> list[dict[str, Any]]:
+        """Read a conversation's messages."""
+        answer = await self.get(f"/api/conversations/{pk}/")
+        assert answer.status == 200, answer.body
+        return answer.json()["messages"]
+
+    async def files(self, pk: int) -> dict[str, Any]:
+        """Make the one call."""
+        answer = await self.get(f"/api/conversations/{pk}/attachments/")
+        assert answer.status == 200, answer.body
+        return answer.json()
+
+
+def base64_file(
+    data: bytes = b"hello", filename: str | None = "a.txt", **fields: Any
+) -> dict[str, Any]:
+    """Make a file as it stands in a JSON body."""
+    return {"filename": filename, "data": base64.b64encode(data).decode()} | fields
 
 
 @dataclass(frozen=True)

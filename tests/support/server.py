@@ -38,7 +38,7 @@ T = TypeVar("T")
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 40.0
 HTTP_TIMEOUT_S = 60.0
-_READY = re.compile(r"AgentSight is ready at (http://\S+)\n")
+_READY = re.compile(r"AgentSight is ready at (\S+)(?: \(listening at (\S+)\))?\n")
 _N_MADE = itertools.count(1)
 
 
@@ -127,7 +127,7 @@ class LiveServer:
             said += chunk.decode()
             ready = _READY.search(said)
             if ready:
-                return ready[1]
+                return ready[2] or ready[1]
             if not chunk:
                 break
         self.kill()

@@ -7,10 +7,10 @@ import sys
 from functools import partial
 from typing import NoReturn
 
-from agentsight.cli import agents, clients, keys, migrate, serve, users, version
+from agentsight.cli import agents, clients, doctor, keys, migrate, serve, users, version
 
-# To add a group (`doctor`, …): one file with `add_commands(groups)`, and its name here.
-GROUPS = (serve, migrate, clients, agents, keys, users, version)
+# To add a group: one file with `add_commands(groups)`, and its name here.
+GROUPS = (serve, migrate, clients, agents, keys, users, doctor, version)
 
 
 class Parser(argparse.ArgumentParser):

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from agentsight.server.first_start import FirstStart
     from agentsight.server.settings import Settings
 
-_APP = "agentsight.server.app:app_from_environment"
+_APP = "agentsight.cli.serve:make_app"
+_STARTUP_FAILURE = 3
+"""uvicorn's exit code for "it would fail the same way again": its supervisor then stops it all."""
+_HEALTH_CHECK_S = 60
+"""How long a worker may be silent before it is killed; uvicorn's 5 s are short on a busy host."""
 _BACKLOG = 2048
 _GRACE_S = 30
 """How long answers under way may take to end after a stop was asked for."""
@@ -172,6 +176,7 @@ def _serve(settings: Settings, listener: socket.socket, port: int) -> int:
     import logging.config
 
     import uvicorn
+    from msgspec.structs import replace
 
     from agentsight.server.first_start import shown_base_url
     from agentsight.server.logs import log_config
@@ -195,6 +200,7 @@ def _serve(settings: Settings, listener: socket.socket, port: int) -> int:
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
+        timeout_worker_healthcheck=_HEALTH_CHECK_S,
     )
     logging.config.dictConfig(logs)
     try:
@@ -202,6 +208,8 @@ def _serve(settings: Settings, listener: socket.socket, port: int) -> int:
     except OSError as error:
         raise _cannot_listen(settings, error) from error
     ready = f"AgentSight is ready at {shown_base_url(settings, port)}"
+    if settings.public_url:
+        ready += f" (listening at {shown_base_url(replace(settings, public_url=None), port)})"
     # uvicorn raises the signal that stopped it once more when it is done; we have obeyed it then.
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda _signal, _frame: None)
@@ -230,30 +238,44 @@ def _serve_by_many(config: Any, listener: socket.socket, ready: str) -> int:
     from uvicorn.supervisors import Multiprocess
 
     supervisor = Multiprocess(config, sockets=[listener])
-    asker = threading.Thread(target=_say_when_ready, args=(listener, ready), daemon=True)
+    asker = threading.Thread(
+        target=_say_when_ready, args=(supervisor, listener, ready), daemon=True
+    )
     asker.start()
     supervisor.run()
-    # A worker that could not start stops them all, and only then has an exit code that is not 0.
-    failed = any(
-        process.exitcode not in (0, None, -signal.SIGTERM) for process in supervisor.processes
-    )
+    failed = any(process.exitcode == _STARTUP_FAILURE for process in supervisor.processes)
     return 1 if failed else 0
 
 
-def _say_when_ready(listener: socket.socket, ready: str) -> None:
-    """Ask for /healthz: the first worker that serves answers it."""
+def _say_when_ready(supervisor: Any, listener: socket.socket, ready: str) -> None:
+    """Ask for /healthz until the first worker that serves answers it."""
     import http.client
 
     address: tuple[str, int] = listener.getsockname()[:2]
     host, port = address
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - asked, not bound
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-    connection = http.client.HTTPConnection(host, port, timeout=120)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked, not bound
+    while not supervisor.should_exit.is_set():
+        connection = http.client.HTTPConnection(host, port, timeout=10)
+        try:
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            supervisor.should_exit.wait(0.1)  # a worker died under the question; ask the next one
+        else:
+            print(ready, flush=True)
+            return
+        finally:
+            connection.close()
+
+
+def make_app() -> Any:
+    """Make the application in a process that serves; a failure is told once and ends them all."""
+    import logging
+
+    from agentsight.server.app import app_from_environment
+
     try:
-        connection.request("GET", "/healthz")
-        connection.getresponse().read()
-        print(ready, flush=True)
-    except (OSError, http.client.HTTPException):
-        return  # stopped before it began
-    finally:
-        connection.close()
+        return app_from_environment()
+    except Exception:
+        logging.getLogger("agentsight.server").exception("the application cannot be made")
+        raise SystemExit(_STARTUP_FAILURE) from None

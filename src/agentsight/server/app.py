@@ -25,6 +25,8 @@ from agentsight.server.dashboard.pages import page_routes
 from agentsight.server.dashboard.reference import reference_routes
 from agentsight.server.db import Database, open_database
 from agentsight.server.db.errors import DatabaseError
+from agentsight.server.doctor import api as doctor_api
+from agentsight.server.doctor.probe import Probes
 from agentsight.server.front_door import FrontDoor
 from agentsight.server.ingest import api as ingest_api
 from agentsight.server.ingest import batch as batch_api
@@ -47,6 +49,7 @@ ROUTES = [
     *attachments_api.routes,
     *batch_api.routes,
     *conversations_api.routes,
+    *doctor_api.routes,
     *health.routes,
     *ingest_api.routes,
     *page_routes,
@@ -76,13 +79,14 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock) -> FrontDoor:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
-        db = await open_database(settings.database_url)
+        db = await open_database(settings.database_url, pool_size=settings.database_pool_size)
         blobs = open_blob_store(settings.storage_url)
         try:
-            await check_instance(db, blobs)
+            app.state.instance_uid = await check_instance(db, blobs)
             keys = await signing_keys(db, settings.secret_key, now_us=clock())
             links = Links(keys, lifetime_s=settings.link_lifetime_days * _DAY_S)
             app.state.parts = Parts(settings, db, blobs, links, clock)
+            app.state.probes = Probes(keys)
             app.state.key_finder = KeyCache(db, clock, settings.key_cache_s)
             app.state.checks = {
                 "database": lambda: _check_database(db),

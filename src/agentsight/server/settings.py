@@ -168,9 +168,10 @@ def _database_url(text: str) -> str:
 
 
 def _storage_url(text: str) -> str:
-    schemes = ("file:///", "s3://", "gs://", "az://")
-    if not text.startswith(schemes) or text in schemes:
-        raise ValueError("must be file:///directory, s3://bucket/prefix, gs://… or az://…")
+    if text.startswith(("s3://", "gs://", "az://")):
+        raise ValueError("must be file:///directory; this version has no object storage yet")
+    if not text.startswith("file:///") or text == "file:///":
+        raise ValueError("must be file:///directory")
     return text.rstrip("/")
 
 
@@ -233,8 +234,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     storage_url: Annotated[
         str,
         About(
-            "Where the bytes of files are kept: `file:///…`, or `s3://bucket[/prefix]` with the"
-            " usual `AWS_*` variables.",
+            "Where the bytes of files are kept: `file:///directory`, on a disk of this host.",
             _storage_url,
             flag="--storage-url",
             default_text="`files` in the data directory",

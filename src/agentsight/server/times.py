@@ -12,7 +12,7 @@ _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 def to_datetime(time_us: int) -> datetime:
     """Return the time as an aware datetime, which msgspec writes as ISO 8601 with `Z`."""
-    return _EPOCH + timedelta(microseconds=time_us)
+    return _EPOCH + timedelta(0, 0, time_us)  # by keyword it takes half as long again
 
 
 def optional_datetime(time_us: int | None) -> datetime | None:

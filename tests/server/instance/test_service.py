@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -92,7 +93,7 @@ async def test_a_moved_store_is_recognised(
 ) -> None:
     """All files copied elsewhere, the two markers with them, are the same store."""
     uid = await join_instance(db, blobs, now_us=NOW_US)
-    root.rename(tmp_path / "moved")
+    await asyncio.to_thread(root.rename, tmp_path / "moved")
     moved = LocalBlobStore(tmp_path / "moved")
     assert await join_instance(db, moved, now_us=NOW_US) == uid
     await moved.close()
@@ -125,8 +126,7 @@ async def test_another_database_of_the_same_age_is_refused(
 ) -> None:
     """Both have a uid, and the uids differ."""
     await join_instance(db, blobs, now_us=NOW_US)
-    copy = tmp_path / "other.db"
-    copy.write_bytes(sqlite_template.read_bytes())
+    copy = shutil.copy(sqlite_template, tmp_path / "other.db")
     (tmp_path / "other").mkdir()
     other = LocalBlobStore(tmp_path / "other")
     async with await open_database(f"sqlite:///{copy}") as other_db:

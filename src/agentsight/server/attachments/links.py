@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -27,7 +26,7 @@ _SIGNATURE_CHARS: Final = 40
 """160 bits in lower-case hex: one text for each value, where base64 may have spare bits."""
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
 _TOKEN: Final = re.compile(r"([A-Za-z0-9_-]{1,16})\.([1-9][0-9]{8,11})\.([0-9a-f]{40})")
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.~-]+")
+_PERCENT: Final = {n: quote(chr(n), safe="") for n in range(128)}
 
 
 class _Signer:
@@ -96,8 +95,10 @@ class Links:
         """
         expires_s = ((now_us // _US + self._lifetime_s) // _DAY_S + 1) * _DAY_S
         signature = self._signer.sign(_message(agent_id, attachment_uid, expires_s))
-        name = filename if _PLAIN_NAME.fullmatch(filename) else _quote(filename)
-        url = f"{base_url}/files/{attachment_uid}/{self._key_id}.{expires_s}.{signature}/{name}"
+        url = (
+            f"{base_url}/files/{attachment_uid}/{self._key_id}.{expires_s}.{signature}"
+            f"/{_quote(filename)}"
+        )
         return url, expires_s * _US
 
     def expires_at_us(self, token: str, now_us: int) -> int | None:
@@ -148,6 +149,8 @@ def _message(agent_id: int, attachment_uid: str, expires_s: int) -> bytes:
     return f"{_PURPOSE}\n{agent_id}\n{attachment_uid}\n{expires_s}".encode()
 
 
-@lru_cache(maxsize=4096)
 def _quote(filename: str) -> str:
+    # A tenth of `quote`'s time, which only names beyond ASCII need.
+    if filename.isascii():
+        return filename.translate(_PERCENT)
     return quote(filename.encode("utf-8", "replace"), safe="")

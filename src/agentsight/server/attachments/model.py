@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from agentsight.server.ids import AttachmentId, BlobId, ConversationPk, MessageId
 
 
@@ -29,8 +31,8 @@ class ReceivedFile:
     item_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AttachmentRow:
+# Structs where many are made for one answer: a frozen dataclass takes eight times as long to make.
+class AttachmentRow(msgspec.Struct, frozen=True, gc=False):
     """An attachment as it is read, with what is told of its blob."""
 
     attachment_id: AttachmentId
@@ -43,8 +45,7 @@ class AttachmentRow:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileGroup:
+class FileGroup(msgspec.Struct, frozen=True):
     """One message of a conversation with the files it brought, in the order they were sent."""
 
     message_id: MessageId
@@ -53,8 +54,7 @@ class FileGroup:
     files: list[AttachmentRow]
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationFiles:
+class ConversationFiles(msgspec.Struct, frozen=True):
     """All files of one conversation, by message in order of (timestamp, id)."""
 
     pk: ConversationPk

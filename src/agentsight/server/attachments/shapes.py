@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -50,6 +51,12 @@ class ConversationFilesShape(msgspec.Struct):
     attachments: list[AttachmentShape]
 
 
+@lru_cache(maxsize=64)
+def _end_of_day(expires_at: int) -> datetime:
+    """Show when links expire: the same for all that are made on one day."""
+    return to_datetime(expires_at)
+
+
 def shape_file(row: AttachmentRow, agent_id: int, links: Links, to: Addresses) -> AttachmentShape:
     """Show one file with a link that works from now on."""
     url, expires_at = links.file_url(
@@ -64,7 +71,7 @@ def shape_file(row: AttachmentRow, agent_id: int, links: Links, to: Addresses) -
         url,
         row.uid,
         row.sha256,
-        to_datetime(expires_at),
+        _end_of_day(expires_at),
         f"{to.api_base}/api/v1/attachments/{row.uid}/content/",
         row.message_id,
     )

@@ -28,10 +28,14 @@ _INSERT_BLOB = sql(
     " created_at, updated_at) VALUES ($1, $2, $3, $4, $5, 'stored', $6, $7, $7)"
     " ON CONFLICT (agent_id, sha256) WHERE state = 'stored' DO NOTHING RETURNING id"
 )
+# What is read of the message and the blob never changes: reading them back needs no join.
 _INSERT = sql(
     "INSERT INTO attachments (agent_id, conversation_id, message_id, blob_id, uid, item_key, type,"
-    " filename, declared_mime_type, mime_type, metadata, created_at, updated_at)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::jsonb, $12, $12)"
+    " filename, declared_mime_type, mime_type, sender, sent_at, size_bytes, sha256, metadata,"
+    " created_at, updated_at)"
+    " SELECT m.agent_id, $2::bigint, m.id, $4::bigint, $5::text, $6::text, $7::text, $8::text,"
+    " $9::text, $10::text, m.sender, m.timestamp, $11::bigint, $12::text, $13::jsonb, $14::bigint,"
+    " $14::bigint FROM messages m WHERE m.agent_id = $1 AND m.id = $3"
     " ON CONFLICT (agent_id, item_key) WHERE item_key IS NOT NULL DO NOTHING RETURNING id"
 )
 _BY_KEYS = sql(
@@ -41,8 +45,8 @@ _BY_KEYS = sql(
 _FORGET_KEYS = sql(
     "UPDATE attachments SET item_key = NULL WHERE agent_id = $1 AND item_key = ANY($2::text[])"
 )
-_COLUMNS = "a.id, a.uid, a.message_id, a.type, a.filename, a.mime_type, b.size_bytes, b.sha256"
-_FROM = " FROM attachments a JOIN blobs b ON b.agent_id = a.agent_id AND b.id = a.blob_id"
+_COLUMNS = "a.id, a.uid, a.message_id, a.type, a.filename, a.mime_type, a.size_bytes, a.sha256"
+_FROM = " FROM attachments a"
 _BY_MESSAGE = sql(
     f"SELECT {_COLUMNS}{_FROM}"  # constants of this file
     " WHERE a.agent_id = $1 AND a.message_id = $2 AND a.deleted_at IS NULL ORDER BY a.id"
@@ -54,19 +58,16 @@ _BY_IDS = sql(
 _BY_CONVERSATIONS = sql(
     f"SELECT {_COLUMNS}{_FROM}"  # constants of this file
     " WHERE a.agent_id = $1 AND a.conversation_id = ANY($2::bigint[]) AND a.deleted_at IS NULL"
-    " ORDER BY a.message_id, a.id"
+    " ORDER BY a.conversation_id, a.sent_at, a.message_id, a.id"
 )
-# The one call. A conversation without files is one row of NULLs, one that is not there no row.
+# The one call: in the order of the index that holds all of it (SQLite).
 _OF_CONVERSATION = sql(
-    "SELECT c.conversation_id, m.sender, m.timestamp,"
-    f" {_COLUMNS} FROM conversations c"
-    " LEFT JOIN attachments a ON a.agent_id = c.agent_id AND a.conversation_id = c.id"
-    " AND a.deleted_at IS NULL"
-    " LEFT JOIN messages m ON m.agent_id = a.agent_id AND m.id = a.message_id"
-    " LEFT JOIN blobs b ON b.agent_id = a.agent_id AND b.id = a.blob_id"
-    " WHERE c.agent_id = $1 AND c.id = $2"
-    " ORDER BY m.timestamp NULLS LAST, m.id NULLS LAST, a.id NULLS LAST"
+    f"SELECT c.conversation_id, a.sender, a.sent_at, {_COLUMNS}"
+    " FROM conversations c JOIN attachments a"
+    " ON a.agent_id = c.agent_id AND a.conversation_id = c.id AND a.deleted_at IS NULL"
+    " WHERE c.agent_id = $1 AND c.id = $2 ORDER BY a.sent_at, a.message_id, a.id"
 )
+_CONVERSATION_ID = sql("SELECT conversation_id FROM conversations WHERE agent_id = $1 AND id = $2")
 # A link names no agent: its signature is checked against the one that this row names.
 _SERVED_COLUMNS = (
     "SELECT a.agent_id, a.uid, a.filename, a.mime_type, a.declared_mime_type,"
@@ -125,6 +126,8 @@ async def insert(
         received.filename,
         received.declared_mime_type,
         mime_type,
+        received.size_bytes,
+        received.sha256,
         received.metadata,
         now_us,
     )
@@ -167,17 +170,17 @@ async def of_conversation(tx: Tx, access: Access, pk: ConversationPk) -> Convers
     """Read all files of a conversation, grouped by message; None when it is not there."""
     rows = await tx.rows(_OF_CONVERSATION, access.agent_id, pk)
     if not rows:
-        return None
+        conversation_id = await tx.value(_CONVERSATION_ID, access.agent_id, pk)
+        return None if conversation_id is None else ConversationFiles(pk, conversation_id, [])
     groups: list[FileGroup] = []
+    files: list[AttachmentRow] = []
     current = -1
-    for _, sender, timestamp, *values in rows:
-        if values[0] is None:
-            break
-        row = AttachmentRow(*values)
-        if row.message_id != current:
-            current = row.message_id
-            groups.append(FileGroup(row.message_id, sender, timestamp, []))
-        groups[-1].files.append(row)
+    for row in rows:
+        if row[5] != current:
+            current = row[5]
+            files = []
+            groups.append(FileGroup(MessageId(current), row[1], row[2], files))
+        files.append(AttachmentRow(*row[3:]))
     return ConversationFiles(pk, rows[0][0], groups)
 
 

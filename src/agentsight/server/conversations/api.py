@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
-from litestar import Request, Response, delete, get, patch, post
+from litestar import MediaType, Request, Response, delete, get, patch, post
 from litestar.params import FromPath, JSONBody
 
 from agentsight import _contract as contract
@@ -45,7 +45,9 @@ from agentsight.server.web.fields import (
 from agentsight.server.web.openapi import with_query
 from agentsight.server.web.paging import Envelope, make_envelope, parse_page
 
+T = TypeVar("T")
 AnyRequest = Request[Any, Any, Any]
+_ENCODER = msgspec.json.Encoder()
 _TAGS = ["conversations"]
 _DETAIL_PATH = "/api/conversations/{pk:str}/"
 
@@ -127,6 +129,12 @@ def _pk(text: str) -> ConversationPk:
     return ConversationPk(parse_row_id(text))
 
 
+def _encoded(shape: T, headers: dict[str, str] | None = None) -> Response[T]:
+    """Answer with JSON made here: the framework makes an encoder for every answer."""
+    body = cast("T", _ENCODER.encode(shape))
+    return Response(body, headers=headers, media_type=MediaType.JSON)
+
+
 def _wants_full(query: dict[str, str]) -> bool:
     raw = query.get("full", "")
     try:
@@ -176,7 +184,7 @@ async def list_conversations(request: AnyRequest) -> Response[ConversationPage]:
     # Lean rows are full ones without the last keys; the struct names what a full one has.
     rows = cast("list[ConversationShape]", results)
     page = ConversationPage(**msgspec.structs.asdict(envelope), results=rows)
-    return Response(page, headers=headers)
+    return _encoded(page, headers)
 
 
 @get(
@@ -196,11 +204,12 @@ async def look_up_conversation(request: AnyRequest) -> LookupShape:
 
 
 @get(_DETAIL_PATH, guards=[reads], tags=_TAGS, summary="Read a conversation")
-async def read_conversation(request: AnyRequest, pk: FromPath[str]) -> ConversationShape:
+async def read_conversation(request: AnyRequest, pk: FromPath[str]) -> Response[ConversationShape]:
     """Read a conversation by its row id with its whole transcript, deleted ones too."""
     parts, access = parts_of(request), access_of(request)
     row, transcripts = await service.read_conversation(parts, access, _pk(pk))
-    return shape_full(row, access.agent_id, transcripts, parts.links, addresses_of(request))
+    shape = shape_full(row, access.agent_id, transcripts, parts.links, addresses_of(request))
+    return _encoded(shape)
 
 
 @patch(_DETAIL_PATH + "rename/", guards=[writes], tags=_TAGS, summary="Rename a conversation")

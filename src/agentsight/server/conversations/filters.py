@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from agentsight.server.agents.model import clean_environment
 from agentsight.server.problems import Problem
 from agentsight.server.text import mend_text
 from agentsight.server.times import parse_time
@@ -124,7 +125,6 @@ DESCRIPTIONS: dict[str, str] = {
     "full": "false leaves the transcripts out.",
 }
 FILTER_NAMES = frozenset(DESCRIPTIONS)
-_ENVIRONMENT_ALIASES = {"prod": "production", "dev": "development"}
 
 
 def parse_filters(query: Mapping[str, str]) -> Filters:
@@ -174,8 +174,7 @@ def _read(name: str, raw: str) -> tuple[str | None, Any]:
         if len(raw) > _MAX_VALUE_CHARS:
             raise ValueError(f"Send at most {_MAX_VALUE_CHARS} characters.")
         if _TEXTS[name] == "environment":
-            slug = raw.strip().lower()
-            return "environment", _ENVIRONMENT_ALIASES.get(slug, slug)
+            return "environment", clean_environment(raw)
         return _TEXTS[name], raw
     if name in _FLAGS:
         return name, parse_flag(raw)

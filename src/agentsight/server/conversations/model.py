@@ -23,7 +23,8 @@ class Head:
 class NewConversation:
     """The fields a caller gives; None is "no opinion".
 
-    `environment` is a clean slug; `metadata` is JSON text; `started_at` is µs since 1970 UTC.
+    `environment` is a clean slug; `metadata` is JSON text; `started_at` is µs since 1970 UTC;
+    `country` is where the address is (ISO 3166-1 alpha-2).
     """
 
     conversation_id: str
@@ -37,6 +38,7 @@ class NewConversation:
     name: str | None = None
     metadata: str | None = None
     is_used: bool = False
+    country: str | None = None
 
 
 def country_of(ip_address: str | None) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from agentsight.server.access import Access
-from agentsight.server.conversations.model import Head, NewConversation, country_of
+from agentsight.server.conversations.model import Head, NewConversation
 from agentsight.server.db import Tx, sql
 from agentsight.server.ids import ConversationPk, EnvironmentId, MessageId
 from agentsight.server.text import fold_text
@@ -146,7 +146,7 @@ async def insert(
         new.source,
         new.language,
         new.metadata,
-        country_of(new.customer_ip_address),
+        new.country,
         int(new.is_used),
         new.started_at,
         now_us,
@@ -174,7 +174,7 @@ async def fill(
         new.source,
         new.language,
         new.metadata,
-        country_of(new.customer_ip_address),
+        new.country,
         int(new.is_used),
         now_us,
     )

@@ -7,9 +7,10 @@ message texts; `tests/server/conversations/oracle.py` says what each filter must
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from agentsight.server.access import Access
 from agentsight.server.conversations.filters import Filters, MetadataFilter, number_text
@@ -35,8 +36,7 @@ _KEPT_COUNT = sql(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationRow:
+class ConversationRow(msgspec.Struct, frozen=True, gc=False):
     """A conversation as it is read; times in µs since 1970 UTC, flags 0 or 1, JSON as text."""
 
     pk: ConversationPk
@@ -235,14 +235,17 @@ def _metadata_sqlite(keys: Sequence[str], text: str, number: str | None, *, is_d
 def _order(filters: Filters) -> str:
     if not filters.ordering:
         return " ORDER BY c.started_at DESC, c.id DESC"
-    parts = [
-        f"c.{column} {'DESC' if descending else 'ASC'}"
-        + (" NULLS LAST" if column in ("ended_at", "customer_id", "language") else "")
-        for column, descending in filters.ordering
-        if column != "id"
-    ]
-    id_order = next((down for column, down in filters.ordering if column == "id"), True)
-    return f" ORDER BY {', '.join([*parts, 'c.id ' + ('DESC' if id_order else 'ASC')])}"
+    parts: list[str] = []
+    id_order = "c.id DESC"
+    for column, is_descending in filters.ordering:
+        direction = "DESC" if is_descending else "ASC"
+        if column == "id":
+            # No two ids are equal: what stands behind it orders nothing.
+            id_order = f"c.id {direction}"
+            break
+        nulls = " NULLS LAST" if column in ("ended_at", "customer_id", "language") else ""
+        parts.append(f"c.{column} {direction}{nulls}")
+    return f" ORDER BY {', '.join([*parts, id_order])}"
 
 
 async def count(tx: Tx, access: Access, filters: Filters) -> int:

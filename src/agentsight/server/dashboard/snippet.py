@@ -6,14 +6,14 @@ SNIPPET = """\
 from pathlib import Path
 from agentsight import agentsight_api, conversation_tracker
 
-conversation_tracker.configure(api_key="{key}", endpoint="{base_url}")
+key, server = "{key}", "{base_url}"
+conversation_tracker.configure(api_key=key, endpoint=server)
 conversation_tracker.get_or_create_conversation("conv-1", customer_id="ada")
 Path("hello.txt").write_text("A file for my bot.")
-conversation_tracker.track_human_message("What is in this file?", attachments=["hello.txt"])
+conversation_tracker.track_human_message("What is in it?", attachments=["hello.txt"])
 conversation_tracker.track_agent_message("A file for your bot.")
 conversation_tracker.send_tracked_data()
-
-agentsight_api.configure(api_key="{key}", endpoint="{base_url}")
+agentsight_api.configure(api_key=key, endpoint=server)
 files = agentsight_api.fetch_conversation_attachments("conv-1")
 for message in files["messages"]:
     for file in message["attachments"]:

@@ -18,7 +18,7 @@ from agentsight.server.db.errors import (
     UniqueViolation,
     UnitSuspended,
 )
-from agentsight.server.db.interface import Database, Dialect, Tx, Unit
+from agentsight.server.db.interface import DEFAULT_POOL_SIZE, Database, Dialect, Tx, Unit
 from agentsight.server.db.sql import Sql, sql
 from agentsight.server.db.urls import DatabaseUrl, describe_url
 
@@ -45,7 +45,9 @@ __all__ = [
 ]
 
 
-async def open_database(url: str, *, create: bool = False) -> Database:
+async def open_database(
+    url: str, *, create: bool = False, pool_size: int = DEFAULT_POOL_SIZE
+) -> Database:
     """Open the database at `url`; it belongs to the running event loop, and its caller closes it.
 
     The schema is not looked at: that is `migrate.ensure_schema`'s job, once, before workers start.
@@ -53,6 +55,7 @@ async def open_database(url: str, *, create: bool = False) -> Database:
     Args:
         url: `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgresql://…`.
         create: Make an empty SQLite file where there is none.
+        pool_size: How many connections a process holds at most (PostgreSQL).
 
     Raises:
         DatabaseUrlError: The address cannot be understood, or is on a network file system.
@@ -67,4 +70,4 @@ async def open_database(url: str, *, create: bool = False) -> Database:
         return await SqliteDatabase.open(where.path, create=create)
     from agentsight.server.db.postgresql import PostgresqlDatabase
 
-    return await PostgresqlDatabase.open(where)
+    return await PostgresqlDatabase.open(where, pool_size=pool_size)

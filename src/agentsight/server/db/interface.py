@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Final, Literal, Protocol, Self, TypeVar
 
 from agentsight.server.db.sql import Sql
 
+DEFAULT_POOL_SIZE: Final = 10
+"""Connections of one process. PostgreSQL allows 100 in all by default: eight workers fit."""
 T = TypeVar("T")
 Dialect = Literal["sqlite", "postgresql"]
 Row = tuple[Any, ...]

@@ -23,7 +23,7 @@ import asyncpg
 from asyncpg import exceptions as pg
 
 from agentsight.server.db.errors import DatabaseUnavailable
-from agentsight.server.db.interface import Unit
+from agentsight.server.db.interface import DEFAULT_POOL_SIZE, Unit
 from agentsight.server.db.postgresql_connection import (
     CONNECT_TIMEOUT_S,
     PostgresqlTx,
@@ -37,8 +37,6 @@ from agentsight.server.db.urls import DatabaseUrl
 
 T = TypeVar("T")
 
-POOL_SIZE: Final = 10
-"""Connections of one process. PostgreSQL allows 100 in all by default: eight workers fit."""
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """How long a free connection is waited for; then 503."""
 COMMAND_TIMEOUT_S: Final = 60.0
@@ -65,7 +63,9 @@ class PostgresqlDatabase:
         self._is_idle = asyncio.Event()
 
     @classmethod
-    async def open(cls, url: DatabaseUrl, *, pool_size: int = POOL_SIZE) -> PostgresqlDatabase:
+    async def open(
+        cls, url: DatabaseUrl, *, pool_size: int = DEFAULT_POOL_SIZE
+    ) -> PostgresqlDatabase:
         """Open a pool with one connection, so that a wrong address is heard of now.
 
         Raises:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from agentsight.server.access import Access
 from agentsight.server.db import Tx, sql
 from agentsight.server.ids import ConversationPk, FeedbackId
@@ -36,8 +38,7 @@ class NewFeedback:
     item_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FeedbackRow:
+class FeedbackRow(msgspec.Struct, frozen=True, gc=False):
     """Feedback as it is read; `created_at` is µs since 1970 UTC."""
 
     conversation_pk: int

@@ -10,7 +10,7 @@ import msgspec
 
 from agentsight import _contract as contract
 from agentsight.server.agents.model import clean_environment
-from agentsight.server.conversations.model import NewConversation
+from agentsight.server.conversations.model import NewConversation, country_of
 from agentsight.server.ids import ConversationPk
 from agentsight.server.ingest.bodies import (
     ActionBody,
@@ -67,18 +67,20 @@ class Reader:
         conversation_id = reference_text(body.conversation_id)
         if conversation_id is None:
             raise required("conversation_id")
+        ip_address = optional_text(body.customer_ip_address, "customer_ip_address")
         return NewConversation(
             conversation_id,
             clean_environment(scalar_text(body.environment)),
             time_field(body.timestamp, "timestamp", self.now_us),
             customer_id=optional_text(body.customer_id, "customer_id"),
-            customer_ip_address=optional_text(body.customer_ip_address, "customer_ip_address"),
+            customer_ip_address=ip_address,
             device=optional_text(body.device, "device"),
             source=optional_text(body.source, "source"),
             language=optional_text(body.language, "language"),
             name=optional_text(body.name, "name", contract.MAX_NAME_CHARS),
             metadata=self.metadata(body.metadata),
             is_used=bool(body.is_used),
+            country=country_of(ip_address) if self.settings.geoip else None,
         )
 
     def target(self, body: ItemBody, *, is_made: bool = True) -> Target:

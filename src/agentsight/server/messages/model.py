@@ -5,8 +5,10 @@ An action shows as a message of its agent, `Action <name> performed`, as publish
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 Kind = Literal["text", "action", "button", "attachments", "usage"]
 Sender = Literal["end_user", "agent", "system"]
@@ -74,8 +76,8 @@ class NewMessage:
     usage: UsageDetail | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ActionRow:
+# Structs where many are made for one answer: a frozen dataclass takes eight times as long to make.
+class ActionRow(msgspec.Struct, frozen=True, gc=False):
     """An action as it is read."""
 
     action_id: int
@@ -91,8 +93,7 @@ class ActionRow:
     metadata: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ButtonRow:
+class ButtonRow(msgspec.Struct, frozen=True, gc=False):
     """A click as it is read."""
 
     button_id: int
@@ -102,8 +103,7 @@ class ButtonRow:
     metadata: str | None
 
 
-@dataclass(slots=True)
-class MessageRow:
+class MessageRow(msgspec.Struct):
     """A message as it is read, with its details."""
 
     message_id: int
@@ -116,7 +116,7 @@ class MessageRow:
     content: str
     metadata: str | None
     timestamp: int
-    actions: list[ActionRow] = field(default_factory=list[ActionRow])
+    actions: list[ActionRow] = msgspec.field(default_factory=list[ActionRow])
     button: ButtonRow | None = None
 
 

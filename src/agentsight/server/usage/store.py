@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from agentsight.server.access import Access
 from agentsight.server.db import Tx, sql
@@ -24,8 +25,7 @@ _READ = sql(
 _BY_MESSAGE = sql("SELECT id FROM usages WHERE agent_id = $1 AND message_id = $2")
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
+class UsageRow(msgspec.Struct, frozen=True, gc=False):
     """Token counters as they are read."""
 
     usage_id: int

@@ -148,6 +148,24 @@ CREATE INDEX conversations_by_start
 CREATE INDEX conversations_by_customer
     ON conversations (agent_id, customer_id, started_at DESC, id DESC, deleted_at);
 
+CREATE INDEX conversations_by_device
+    ON conversations (agent_id, device, started_at DESC, id DESC, deleted_at);
+
+CREATE INDEX conversations_by_language
+    ON conversations (agent_id, language, started_at DESC, id DESC, deleted_at);
+
+CREATE INDEX conversations_by_source
+    ON conversations (agent_id, source, started_at DESC, id DESC, deleted_at);
+
+CREATE INDEX conversations_by_address
+    ON conversations (agent_id, customer_ip_address, started_at DESC, id DESC, deleted_at);
+
+CREATE INDEX conversations_by_environment
+    ON conversations (agent_id, environment_id, started_at DESC, id DESC, deleted_at);
+
+CREATE INDEX conversations_marked ON conversations (agent_id, started_at DESC, id DESC, deleted_at)
+    WHERE is_marked = 1;
+
 CREATE INDEX conversations_by_uid ON conversations (uid);
 
 -- Live and deleted conversations per agent, in shards so that writers do not queue behind one row.
@@ -274,7 +292,8 @@ CREATE TABLE blobs (
 CREATE UNIQUE INDEX blobs_by_sha256 ON blobs (agent_id, sha256) WHERE state = 'stored';
 
 -- A reference: this message, this name, that blob. declared_mime_type is the sender's word,
--- mime_type what we make of it.
+-- mime_type what we make of it. sender, sent_at, size_bytes and sha256 are copies of what never
+-- changes in the message and the blob, so that the one call reads one range of one index.
 CREATE TABLE attachments (
     id integer PRIMARY KEY AUTOINCREMENT,
     agent_id integer NOT NULL,
@@ -287,6 +306,10 @@ CREATE TABLE attachments (
     filename text NOT NULL,
     declared_mime_type text,
     mime_type text NOT NULL,
+    sender text NOT NULL,
+    sent_at integer NOT NULL,
+    size_bytes integer NOT NULL,
+    sha256 text NOT NULL,
     metadata text,
     created_at integer NOT NULL,
     updated_at integer NOT NULL,
@@ -297,7 +320,10 @@ CREATE TABLE attachments (
     FOREIGN KEY (agent_id, blob_id) REFERENCES blobs (agent_id, id)
 );
 
-CREATE INDEX attachments_in_order ON attachments (agent_id, conversation_id, id);
+CREATE INDEX attachments_in_order ON attachments (
+    agent_id, conversation_id, sent_at, message_id, id, deleted_at, sender, uid, type, filename,
+    mime_type, size_bytes, sha256
+);
 
 CREATE INDEX attachments_by_message ON attachments (agent_id, message_id, id);
 

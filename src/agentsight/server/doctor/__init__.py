@@ -1,0 +1,1 @@
+"""`agentsight doctor`: look at an instance from inside and outside, and say what to change."""

@@ -1,0 +1,198 @@
+"""Checks from inside: the settings, the database, the store of bytes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from agentsight.server.blobs import BlobStore, ObjectMissing, StrangerStore
+from agentsight.server.db import Database, DatabaseUrl, describe_url
+from agentsight.server.doctor import store
+from agentsight.server.doctor.model import GIB, Finding, free_disk_finding
+from agentsight.server.instance.service import check_instance
+from agentsight.server.settings import Settings, unknown_variables, variable_of
+
+MAX_QUICK_CHECK_BYTES = 2 * GIB
+"""A larger file takes minutes to read; its operator is told how to check it by hand."""
+_PROBE_BYTES = 128 * 1024
+_SPARE_CONNECTIONS = 10
+"""For the operator, backups and PostgreSQL itself."""
+
+
+# --- Settings -------------------------------------------------------------------------------------
+
+
+def check_settings(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
+    """Look for variables that nothing reads, and settings that cannot do what they say."""
+    found = [
+        Finding("settings", "warn", f"no setting is called {name}", "See docs/settings.md.")
+        for name in unknown_variables(environ)
+    ]
+    found += [Finding("settings", "warn", *pair) for pair in _ineffective(settings)]
+    return found or [Finding("settings", "ok", "every setting is known and has an effect")]
+
+
+def _ineffective(settings: Settings) -> Iterator[tuple[str, str]]:
+    is_sqlite = settings.database_url.startswith("sqlite:")
+    n_cores = os.cpu_count() or 1
+    if settings.public_url:
+        for name in ("allowed_hosts", "trusted_proxies"):
+            if getattr(settings, name):
+                text = f"{variable_of(name)} has no effect beside {variable_of('public_url')}"
+                yield text, "Links begin with the public URL, always. Unset one of the two."
+    if is_sqlite and settings.workers > n_cores:
+        yield (
+            f"{settings.workers} workers on {n_cores} cores",
+            f"One writes to SQLite at a time: set {variable_of('workers')} to {n_cores} at most,"
+            " or use PostgreSQL.",
+        )
+    if not is_sqlite and settings.storage_url.startswith("file://"):
+        yield (
+            "PostgreSQL with a directory of files: only this host can serve them",
+            "Fine with one host. With several, keep the files in s3://.",
+        )
+    if settings.files_cache == "public" and not settings.public_url:
+        yield (
+            f"{variable_of('files_cache')}=public without a public URL",
+            f"Set {variable_of('public_url')}: a shared cache needs links of one address.",
+        )
+
+
+def check_leftovers(settings: Settings) -> list[Finding]:
+    """Look for what only the first start reads, on an instance that has had it."""
+    names = ("init_key", "init_email", "init_password")
+    set_names = [variable_of(name) for name in names if getattr(settings, name)]
+    if not set_names:
+        return []
+    text = f"{', '.join(set_names)}: read by the first start only, which has been"
+    return [Finding("settings", "warn", text, "Unset them, so that no secret lies about.")]
+
+
+# --- Database -------------------------------------------------------------------------------------
+
+
+async def check_database(db: Database, settings: Settings) -> list[Finding]:
+    """Ask the open database, whose schema is known to be ours, how it is."""
+    shown = describe_url(settings.database_url)
+    path = DatabaseUrl.parse(settings.database_url).path
+    found = [Finding("database", "ok", f"{shown} answers, and its schema is this version's")]
+    if path is None:
+        return found + await _check_postgresql(db, settings)
+    return found + await _check_sqlite(db, path)
+
+
+async def _check_sqlite(db: Database, path: Path) -> list[Finding]:
+    found: list[Finding] = []
+    mode = await db.read(store.journal_mode)
+    if mode != "wal":
+        remedy = "Move the file to a local disk: this one cannot hold a write-ahead log."
+        found.append(Finding("database", "fail", f"journal mode is {mode}, not wal", remedy))
+    found.append(await _check_file(db, path))
+    mode_bits = _mode_of(path)
+    if mode_bits & 0o077:
+        text = f"{path} may be read by others (mode {mode_bits:o}); it holds signing keys"
+        found.append(Finding("database", "warn", text, f"chmod 600 {path}"))
+    free = shutil.disk_usage(path.parent).free
+    return [*found, free_disk_finding("database", free, "the database")]
+
+
+async def _check_file(db: Database, path: Path) -> Finding:
+    size = _size_of(path)
+    if size > MAX_QUICK_CHECK_BYTES:
+        text = f"{size / GIB:.1f} GiB are not read through here"
+        remedy = f"Now and then: sqlite3 {path} 'PRAGMA quick_check'"
+        return Finding("database", "skip", text, remedy)
+    verdict = await db.read(store.quick_check, slow=True)
+    if verdict == "ok":
+        return Finding("database", "ok", "its file is whole (quick_check)")
+    text = f"its file is damaged: {verdict[:200]}"
+    return Finding("database", "fail", text, "Stop the server and restore a backup.")
+
+
+def _size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def _check_postgresql(db: Database, settings: Settings) -> list[Finding]:
+    found: list[Finding] = []
+    if await db.read(store.is_replica):
+        text = "this PostgreSQL only follows another one: nothing can be written"
+        found.append(Finding("database", "fail", text, "Name the primary in the address."))
+    risky = [
+        name
+        for name in ("fsync", "full_page_writes")
+        if await db.read(lambda tx, name=name: store.server_setting(tx, name)) == "off"
+    ]
+    if risky:
+        text = f"{' and '.join(risky)} off: a crash of that machine can lose the database"
+        found.append(Finding("database", "warn", text, f"Turn {' and '.join(risky)} on."))
+    limit = int(await db.read(lambda tx: store.server_setting(tx, "max_connections")))
+    wanted = settings.workers * settings.database_pool_size + _SPARE_CONNECTIONS
+    if wanted > limit:
+        text = f"up to {wanted} connections are wanted, and PostgreSQL allows {limit}"
+        remedy = (
+            f"Raise max_connections, or lower {variable_of('workers')} or"
+            f" {variable_of('database_pool_size')}."
+        )
+        found.append(Finding("database", "warn", text, remedy))
+    return found
+
+
+# --- Storage --------------------------------------------------------------------------------------
+
+
+async def check_storage(blobs: BlobStore, settings: Settings) -> list[Finding]:
+    """Write, read and remove an object, and look at the room there is."""
+    place = settings.storage_url
+    await blobs.check()
+    await _round_trip(blobs)
+    found = [Finding("storage", "ok", f"{place} takes, gives back and removes bytes")]
+    parts = urlsplit(place)
+    if parts.scheme != "file":
+        return found
+    root = Path(unquote(parts.path))
+    mode_bits = _mode_of(root)
+    if mode_bits & 0o007:
+        text = f"{root} may be entered by everybody on this machine (mode {mode_bits:o})"
+        found.append(Finding("storage", "warn", text, f"chmod o= {root}"))
+    free = shutil.disk_usage(root).free
+    return [*found, free_disk_finding("storage", free, "the files")]
+
+
+async def _round_trip(blobs: BlobStore) -> None:
+    """Raise what goes wrong, or RuntimeError when other bytes come back."""
+    key, content = f"doctor-{secrets.token_hex(16)}", secrets.token_bytes(_PROBE_BYTES)
+    try:
+        async with await blobs.create(key) as writer:
+            await writer.write(content)
+            await writer.finish()
+        if await blobs.read_whole(key, max_bytes=_PROBE_BYTES) != content:
+            raise RuntimeError("other bytes came back than were written")
+    finally:
+        await blobs.delete(key)
+    if await blobs.size(key) is not None:
+        raise RuntimeError("a removed object is still there")
+
+
+async def check_bond(db: Database, blobs: BlobStore) -> list[Finding]:
+    """Make sure that database and store belong together."""
+    try:
+        uid = await check_instance(db, blobs)
+    except (StrangerStore, ObjectMissing) as error:
+        return [
+            Finding(
+                "instance", "fail", str(error),
+                f"Check {variable_of('storage_url')} and {variable_of('database_url')}: they must"
+                " be of one instance.",
+            )
+        ]  # fmt: skip
+    return [Finding("instance", "ok", f"database and files belong together (instance {uid})")]
