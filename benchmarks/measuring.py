@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +37,11 @@ UVICORN_FLAGS = [
 # --- Processes ------------------------------------------------------------------------------------
 
 
+def program(name: str) -> str:
+    """Return the path of a program of the environment we run in."""
+    return str(_BIN / name)
+
+
 def free_port() -> int:
     """Return a port that nobody listens at."""
     with socket.socket() as probe:
@@ -46,11 +51,10 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """A server that was started for a benchmark, and its process group."""
+    """A server that was started for a benchmark."""
 
     process: subprocess.Popen[bytes]
     port: int
-    pids: list[int] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -151,7 +155,7 @@ def _wait_until_it_answers(server: Server, path: str, log: int) -> None:
 def agentsight(data: Path, **settings: str) -> contextlib.AbstractContextManager[Server]:
     """Start `agentsight serve` with one worker on one core."""
     port = free_port()
-    command = [str(_BIN / "agentsight"), "serve", "--data", str(data), "--port", str(port)]
+    command = [program("agentsight"), "serve", "--data", str(data), "--port", str(port)]
     env = {f"AGENTSIGHT_{name.upper()}": value for name, value in settings.items()}
     return running(command, port, path="/healthz", env=env)
 
@@ -160,7 +164,7 @@ def bare_app(**env: str) -> contextlib.AbstractContextManager[Server]:
     """Start the bare ASGI application under uvicorn with the flags of `agentsight serve`."""
     port = free_port()
     command = [
-        str(_BIN / "uvicorn"), "benchmarks.bare:app", "--port", str(port), *UVICORN_FLAGS,
+        program("uvicorn"), "benchmarks.bare:app", "--port", str(port), *UVICORN_FLAGS,
     ]  # fmt: skip
     return running(command, port, env=env)
 
@@ -181,8 +185,8 @@ http {{
 }}
 """
     (folder / "nginx.conf").write_text(text)
-    program = "/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else "nginx"
-    return running([program, "-p", str(folder), "-c", str(folder / "nginx.conf")], port)
+    command = "/usr/sbin/nginx" if Path("/usr/sbin/nginx").exists() else "nginx"
+    return running([command, "-p", str(folder), "-c", str(folder / "nginx.conf")], port)
 
 
 # --- Load -----------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ MODULES = (
 """The import paths that the SDK keeps."""
 _WIRING = frozenset({"default_instance", "run", "runtime"})
 """Methods that our own modules and tests call; nobody's contract."""
-_MARKED = "<!-- generated: {0} -->\n{1}\n<!-- end: {0} -->"
+_MARKED = "<!-- generated: {0} -->\n{1}<!-- end: {0} -->"
 
 Json = dict[str, Any]
 
@@ -278,7 +278,7 @@ def pages() -> dict[Path, str]:
         text = path.read_text(encoding="utf-8")
         for name, part in parts.items():
             pattern = _MARKED.format(re.escape(name), ".*?")
-            block = _MARKED.format(name, f"\n{part}\n")
+            block = _MARKED.format(name, f"\n{part}\n\n")
             text, n_found = re.subn(pattern, lambda _, b=block: b, text, flags=re.DOTALL)
             if n_found != 1:
                 raise ValueError(f"{path.name} must have the markers of {name!r} once")

@@ -44,6 +44,8 @@ class Outcome(NamedTuple):
     """Name and reason of files that could not be read; the item went without them."""
     status: int | None = None
     """Of the server's refusal."""
+    response_data: object = None
+    """The body of the server's refusal."""
 
 
 class Delivery(NamedTuple):
@@ -156,7 +158,7 @@ class _Attempt:
         refused = _refused_items(told, chunk)
         for item, detail in refused:
             told_error = f"API error for {_type_of(item)} ({reply.status}): {detail}"
-            self._refuse(item, told_error, reply.status)
+            self._refuse(item, told_error, reply)
         if refused:
             keys = {item.item_key for item, _ in refused}
             return [[item for item in chunk if item.item_key not in keys]]
@@ -167,13 +169,13 @@ class _Attempt:
         undecided = self._undecided_opens()
         if undecided and (reply.status != 413 or not chunk):
             for item in undecided:
-                self._refuse(item, str(error_of(reply, "conversation")), reply.status)
+                self._refuse(item, str(error_of(reply, "conversation")), reply)
             self.header = self.bare_header
             return [chunk] if chunk else []
         if len(chunk) > 1:
             return _halves(chunk)
         for item in chunk:
-            self._refuse(item, str(error_of(reply, _type_of(item))), reply.status)
+            self._refuse(item, str(error_of(reply, _type_of(item))), reply)
         return []
 
     def _stored(self, reply: Reply, chunk: list[Item]) -> list[list[Item]]:
@@ -205,14 +207,20 @@ class _Attempt:
         for item in (*self.opens, *self.rest):
             if item.item_key not in self.outcome_by_key:
                 error = reason if reply is None else str(error_of(reply, _type_of(item)))
-                status = None if reply is None else reply.status
-                self._note(Outcome(item, None, error, is_final=False, status=status))
+                self._note(_failed(item, error, reply, is_final=False))
 
-    def _refuse(self, item: Item, error: str, status: int | None = None) -> None:
-        self._note(Outcome(item, None, error, is_final=True, status=status))
+    def _refuse(self, item: Item, error: str, reply: Reply | None = None) -> None:
+        self._note(_failed(item, error, reply, is_final=True))
 
     def _note(self, outcome: Outcome) -> None:
         self.outcome_by_key[outcome.item.item_key] = outcome
+
+
+def _failed(item: Item, error: str | None, reply: Reply | None, *, is_final: bool) -> Outcome:
+    if reply is None:
+        return Outcome(item, None, error, is_final)
+    body: object = getattr(error_of(reply, _type_of(item)), "response_data", None)
+    return Outcome(item, None, error, is_final, status=reply.status, response_data=body)
 
 
 def deliver(

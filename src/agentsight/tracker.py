@@ -178,7 +178,7 @@ class ConversationTracker(SyncClient):
         delivery = self._outbox.send(str(item.conversation_id), only=item)
         for outcome in delivery.outcomes:
             if outcome.error is not None and (outcome.is_final or outcome.status in (401, 403)):
-                raise ConversationApiException(outcome.error, outcome.status)
+                raise ConversationApiException(outcome.error, outcome.status, outcome.response_data)
 
     def get_or_create_conversation(
         self,

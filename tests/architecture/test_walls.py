@@ -19,7 +19,7 @@ _SQL = re.compile(
 )
 OPEN_ROUTES = {
     "/",
-    "/api/v1/probe/",
+    "/api/v1/probe",
     "/app/set-password/{token:str}",
     "/app/style.css",
     "/docs",

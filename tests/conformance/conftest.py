@@ -1,4 +1,4 @@
-"""Everything here runs on the published client and on ours, against the server on both databases."""
+"""Everything here runs on the published client and on ours, against both databases."""
 
 from __future__ import annotations
 

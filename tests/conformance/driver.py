@@ -6,11 +6,12 @@ by a fork that puts the settings of its first line into the environment and impo
 a user's process would. Every further line is one call, every answer one line. End of the connection
 ends the process, end of standard input ends them all.
 
-A call:   {"target": "tracker" | "api" | "manager" | "module", "name": "…", "args": […], "kwargs": {…}}
-An answer: {"value": …} or {"error": {"type", "bases", "message", "status_code", "response_data"}}
+A call is {"target": "tracker" | "api" | "manager" | "module" | "driver", "name", "args", "kwargs"};
+an answer {"value": …} or {"error": {"type", "bases", "message", "status_code", "response_data"}}.
 
 JSON has no bytes, dates, open files or enums; they travel as {"$bytes": base64},
-{"$bytesio": base64}, {"$open": path}, {"$path": path}, {"$datetime": ISO}, {"$enum": "Sender.USER"}.
+{"$bytesio": base64}, {"$open": path}, {"$path": path}, {"$datetime": ISO} and
+{"$enum": "Sender.USER"}.
 """
 
 from __future__ import annotations

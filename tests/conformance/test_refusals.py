@@ -114,9 +114,7 @@ def test_a_reference_of_a_wrong_kind(server: LiveServer, agent: Agent) -> None:
 # --- Keys -----------------------------------------------------------------------------------------
 
 
-def test_a_read_key_does_not_write(
-    client: Client, agent: Agent, start_client: StartClient
-) -> None:
+def test_a_read_key_does_not_write(client: Client, agent: Agent, start_client: StartClient) -> None:
     """403, as the client tells it: typed by the manager, in the report by the tracker."""
     pk = record(client)
     before = client.api.fetch_conversation(pk)
@@ -130,6 +128,7 @@ def test_a_read_key_does_not_write(
         reader.tracker.initialize_conversation("new")
     assert caught.value.status_code == 403
     assert caught.value.message == f"API error for conversation (403): {ROLE}"
+    assert caught.value.response_data["code"] == "permission_denied"
     reader.tracker.get_or_create_conversation("there")
     reader.tracker.track_human_message("May I?")
     reader.tracker.track_attachments(committed("form_data", "note.txt"), mode="form_data")

@@ -1,4 +1,4 @@
-"""Code written for 0.0.x imports and calls what it always did: the published package is the oracle."""
+"""Code for 0.0.x imports and calls what it always did: the published package is the oracle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ask_both(drivers: Drivers, name: str, *args: Any) -> tuple[Any, Any]:
 
 
 def test_every_public_callable_takes_what_it_took(drivers: Drivers) -> None:
-    """Same names, same parameters in the same order, same kinds and defaults; ours may have more."""
+    """Same names; same parameters, order, kinds and defaults. Ours may have more."""
     published, ours = ask_both(drivers, "surface")
     assert len(published) > 30
     assert set(published) <= set(ours)

@@ -301,7 +301,7 @@ def test_the_second_send_of_a_process_finds_its_conversation(
 
 
 def test_standalone_form_files_of_a_second_send(client: Client) -> None:
-    """0.0.x then says nothing at all of their conversation: refused, as one that cannot be known."""
+    """0.0.x then says nothing of their conversation: refused, as it cannot be known."""
     client.tracker.get_or_create_conversation("unroutable")
     client.tracker.track_human_message("First")
     send(client)

@@ -92,9 +92,7 @@ async def test_revoked_and_expired_keys(house: House, people: People) -> None:
     """They are refused like unknown ones, five seconds later at the latest."""
     db, ours, slug = house.db, people.organisation, people.alice.slug
     now = house.clock()
-    expiring = await agents.create_key(
-        db, ours, slug, role="write", expires_in_days=1, now_us=now
-    )
+    expiring = await agents.create_key(db, ours, slug, role="write", expires_in_days=1, now_us=now)
     revoked = await agents.create_key(db, ours, slug, role="write", now_us=now)
     for key in (expiring, revoked):
         assert (await house.caller(key.text).get(LIST)).status == 200
@@ -130,11 +128,10 @@ BAD_IDS = [
 
 
 @pytest.mark.parametrize("bad", BAD_IDS)
-async def test_ids_that_name_nothing(people: People, bad: str) -> None:
+async def test_ids_that_name_nothing(people: People, bobs_row: int, bad: str) -> None:
     """Unknown, foreign and impossible ids are one and the same 404, on every route with an id."""
-    pk = await people.bob.conversation()
     told = []
-    for wanted in (str(2**50), str(pk), bad):
+    for wanted in (str(2**50), str(bobs_row), bad):
         for method, tail, body in [
             ("GET", "", b""),
             ("GET", "attachments/", b""),

@@ -121,6 +121,22 @@ def test_a_worker_that_dies_is_not_missed(start_server: StartServer) -> None:
     assert server.get_json("/api/conversations/", key=agent.read_key)["count"] == 20
 
 
+def test_a_worker_that_hangs_does_not_keep_a_dead_one_from_being_replaced(
+    start_server: StartServer,
+) -> None:
+    """Nobody waits for an answer of the one to look after the other."""
+    server = start_server(workers=2)
+    agent = server.make_agent()
+    hanging, dying = children(server.pid)
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        os.kill(dying, signal.SIGKILL)
+        body = {"conversation_id": "c"}  # it waits in the listener's queue for the new worker
+        assert server.post_json("/api/conversations/", body, key=agent.write_key).status == 201
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+
+
 @pytest.mark.slow
 def test_ten_servers_started_together_make_one_instance(
     dialect: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -132,7 +148,10 @@ def test_ten_servers_started_together_make_one_instance(
         url = databases.create_empty("ten_together")
     fleet = [LiveServer(tmp_path, url) for _ in range(10)]
     try:
-        at_once(10, lambda n: fleet[n].start())
+        for server in fleet:
+            server.begin_start()
+        for server in fleet:
+            server.wait_until_ready()
         agent = fleet[0].make_agent()
         for number, server in enumerate(fleet):
             body = {"conversation_id": f"c{number}"}

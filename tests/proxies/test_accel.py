@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.proxies.conftest import House, build_house
-from tests.proxies.house import store_file, through
+from tests.proxies.house import (
+    House,
+    build_house,
+    store_file,
+    through,
+)
 from tests.support.proxies import Certificate
 from tests.support.server import open_link
 
@@ -118,6 +122,13 @@ def test_validators_and_head_work(house: House) -> None:
     since = {"If-Modified-Since": head.headers["last-modified"]}
     assert through(house, "GET", url, headers=since).status == 304
     assert through(house, "GET", url, headers={"If-None-Match": '"other"'}).status == 200
+
+
+def test_if_match_is_what_nginx_cannot_do(house: House) -> None:
+    """docs/proxies.md says so: nginx compares it before our ETag is there."""
+    url = store_file(house, "match", "digits.txt", "text/plain", b"0123456789")["file_url"]
+    etag = through(house, "HEAD", url).headers["etag"]
+    assert through(house, "GET", url, headers={"If-Match": etag}).status == 412
 
 
 def test_an_empty_file_passes(house: House) -> None:

@@ -6,8 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.proxies.conftest import PREFIX, House, build_house
-from tests.proxies.house import open_conversation, store_file, through
+from tests.proxies.house import (
+    PREFIX,
+    House,
+    build_house,
+    open_conversation,
+    store_file,
+    through,
+)
 from tests.support.proxies import Certificate
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("proxies")]
@@ -38,4 +44,4 @@ def test_pages_find_their_style_under_the_path(house: House) -> None:
     style = page.partition('href="app/style.css')[2].partition('"')[0]
     assert style
     assert through(house, "GET", f"/app/style.css{style}").status == 200
-    assert f'endpoint="{house.base_url}"' in page.replace("&#34;", '"')
+    assert f'"{house.base_url}"' in page.replace("&#34;", '"')

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 import pytest
 
 from agentsight import AgentSightAPI
-from tests.proxies.conftest import MAX_FILE_BYTES, House, build_house
 from tests.proxies.house import (
+    MAX_FILE_BYTES,
+    House,
+    build_house,
     fetch_files,
     open_conversation,
     send_file,

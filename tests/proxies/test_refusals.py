@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proxies.conftest import build_house
-from tests.proxies.house import open_conversation, send_file, through
+from tests.proxies.house import (
+    build_house,
+    open_conversation,
+    send_file,
+    through,
+)
 from tests.support.proxies import Certificate
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("proxies")]

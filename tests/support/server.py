@@ -37,7 +37,7 @@ from tests.support.postgres import TestDatabases
 T = TypeVar("T")
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 40.0
-HTTP_TIMEOUT_S = 60.0
+HTTP_TIMEOUT_S = 30.0
 _READY = re.compile(r"AgentSight is ready at (\S+)(?: \(listening at (\S+)\))?\n")
 _N_MADE = itertools.count(1)
 
@@ -101,12 +101,17 @@ class LiveServer:
         Raises:
             ServerDied: It did not; the message has its log.
         """
+        self.begin_start()
+        return self.wait_until_ready()
+
+    def begin_start(self) -> None:
+        """Start it and do not wait. The thread that does this must outlive the server."""
         port = self.base_url.rpartition(":")[2] or "0"
         command = [str(Path(sys.executable).with_name("agentsight")), "serve", "--port", port]
         command += ["--data", str(self.data_dir), "--database-url", self.database_url]
         command += ["--workers", str(self.workers)]
         setpriv = shutil.which("setpriv")
-        if setpriv:  # so that no server outlives a test process that was killed
+        if setpriv:  # no server outlives a test process that was killed (or the thread of it)
             command = [setpriv, "--pdeathsig", "TERM", "--", *command]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -114,10 +119,13 @@ class LiveServer:
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True,  # its workers are in its group, and die with it
             )  # fmt: skip
-        self.base_url = self._wait_until_ready()
-        return self
 
-    def _wait_until_ready(self) -> str:
+    def wait_until_ready(self) -> LiveServer:
+        """Wait until it says that it is ready, and where it listens.
+
+        Raises:
+            ServerDied: It did not; the message has its log.
+        """
         assert self._process is not None
         assert self._process.stdout is not None
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -127,7 +135,8 @@ class LiveServer:
             said += chunk.decode()
             ready = _READY.search(said)
             if ready:
-                return ready[2] or ready[1]
+                self.base_url = ready[2] or ready[1]
+                return self
             if not chunk:
                 break
         self.kill()
@@ -288,7 +297,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     def run() -> None:
         try:
             results.append(asyncio.run(work))
-        except BaseException as error:  # noqa: BLE001 - handed to the caller below
+        except BaseException as error:  # handed to the caller below
             failures.append(error)
 
     thread = threading.Thread(target=run)

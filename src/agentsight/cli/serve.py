@@ -35,7 +35,7 @@ _APP = "agentsight.cli.serve:make_app"
 _STARTUP_FAILURE = 3
 """uvicorn's exit code for "it would fail the same way again": its supervisor then stops it all."""
 _HEALTH_CHECK_S = 60
-"""How long a worker may be silent before it is killed; uvicorn's 5 s are short on a busy host."""
+"""How long a worker may take to begin when SIGHUP replaces it; 5 s are short on a busy host."""
 _BACKLOG = 2048
 _GRACE_S = 30
 """How long answers under way may take to end after a stop was asked for."""
@@ -235,9 +235,9 @@ def _serve_alone(config: Any, listener: socket.socket, ready: str) -> int:
 def _serve_by_many(config: Any, listener: socket.socket, ready: str) -> int:
     import threading
 
-    from uvicorn.supervisors import Multiprocess
+    from agentsight.cli._workers import Workers
 
-    supervisor = Multiprocess(config, sockets=[listener])
+    supervisor = Workers(config, sockets=[listener])
     asker = threading.Thread(
         target=_say_when_ready, args=(supervisor, listener, ready), daemon=True
     )
@@ -272,9 +272,9 @@ def make_app() -> Any:
     """Make the application in a process that serves; a failure is told once and ends them all."""
     import logging
 
-    from agentsight.server.app import app_from_environment
-
     try:
+        from agentsight.server.app import app_from_environment
+
         return app_from_environment()
     except Exception:
         logging.getLogger("agentsight.server").exception("the application cannot be made")

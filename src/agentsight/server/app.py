@@ -11,9 +11,13 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from litestar import Litestar, Router
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from agentsight.server.agents.service import KeyCache
@@ -34,6 +38,7 @@ from agentsight.server.instance.service import check_instance
 from agentsight.server.instance.signing import signing_keys
 from agentsight.server.messages.store_search import index_step
 from agentsight.server.parts import Clock, Parts, wall_clock
+from agentsight.server.problems import not_found
 from agentsight.server.sdk_index import sdk_routes
 from agentsight.server.settings import Settings, load_settings
 from agentsight.server.web import health
@@ -135,6 +140,10 @@ async def _check_instance(app: Litestar) -> None:
     await check_instance(parts.db, parts.blobs)
 
 
+def _nobody(_connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    raise not_found()
+
+
 def _openapi() -> OpenAPIConfig:
     scheme = SecurityScheme(
         type="apiKey",
@@ -146,9 +155,12 @@ def _openapi() -> OpenAPIConfig:
         title="AgentSight",
         version="1",
         description="Keeps the conversations of AI agents and the files in them.",
-        # Our own pages show it (dashboard/reference.py); the framework's ask a CDN for scripts.
-        openapi_router=Router("/app/openapi", route_handlers=[], include_in_schema=False),
-        render_plugins=[],
+        # Our own pages show it (dashboard/reference.py); the framework's ask a CDN for scripts. It
+        # makes all of them where the list is empty, and one at least: nobody gets in there.
+        openapi_router=Router(
+            "/app/openapi", route_handlers=[], include_in_schema=False, guards=[_nobody]
+        ),
+        render_plugins=[JsonRenderPlugin()],
         components=Components(security_schemes={"ApiKey": scheme}),
         security=[{"ApiKey": []}],
         use_handler_docstrings=True,

@@ -34,8 +34,9 @@ numbers = (
 leaves = st.none() | st.booleans() | numbers | st.sampled_from(TEXTS) | st.just("")
 values = st.recursive(
     leaves,
-    lambda inner: st.lists(inner, max_size=2)
-    | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 metadata = st.none() | st.dictionaries(st.sampled_from(KEYS), values, min_size=1, max_size=4)
@@ -81,9 +82,7 @@ conversations = st.fixed_dictionaries(
         "is_deleted": st.booleans(),
     }
 )
-worlds = st.lists(
-    conversations, min_size=1, max_size=4, unique_by=lambda c: c["conversation_id"]
-)
+worlds = st.lists(conversations, min_size=1, max_size=4, unique_by=lambda c: c["conversation_id"])
 
 
 @st.composite

@@ -84,7 +84,9 @@ async def test_a_form_of_each_kind(people: People) -> None:
     message = await people.alice.message(pk)
     file = ("attachment_0", "a.txt", "text/plain", b"x")
     form = people.alice.writer.form
-    known = await form("/api/attachments/", [("conversation", str(pk)), ("mode", "form_data"), file])
+    known = await form(
+        "/api/attachments/", [("conversation", str(pk)), ("mode", "form_data"), file]
+    )
     assert (known.status, known.json()["conversation"]) == (201, pk)
     unknown = await form("/api/attachments/", [("mode", "form_data"), file])
     assert unknown.is_error(400, "required")

@@ -189,15 +189,18 @@ async def delete_conversation(parts: Parts, access: Access, pk: ConversationPk) 
 
 async def add_feedback(
     parts: Parts, access: Access, reference: ConversationPk | str, new: NewFeedback
-) -> FeedbackRow:
+) -> tuple[FeedbackRow, bool]:
     """Store a word on a conversation, named by its row id or by its caller's id.
+
+    Returns:
+        The row, and whether it is new: an item key that is known gives the first row.
 
     Raises:
         Problem: 404 when there is no such conversation.
     """
     now = parts.clock()
 
-    async def unit(tx: Tx) -> FeedbackRow:
+    async def unit(tx: Tx) -> tuple[FeedbackRow, bool]:
         if isinstance(reference, str):
             head = await store.find_by_conversation_id(tx, access, reference)
         else:
@@ -209,10 +212,11 @@ async def add_feedback(
             known = await feedback.find_by_item_key(tx, access, new.item_key or "")
             if known is None:
                 raise not_found()
-            return known
+            return known, False
         await store.count_feedback(tx, access, head.pk, now_us=now)
-        return FeedbackRow(
+        row = FeedbackRow(
             head.pk, feedback_id, new.sentiment, new.source, new.comment, new.metadata, now
         )
+        return row, True
 
     return await parts.db.write(unit)

@@ -191,10 +191,11 @@ def _add_metadata(where: _Where, leaf: MetadataFilter) -> None:
     placed = None if number is None else where.param(number)
     # Beyond 2^53 a double's shortest text and the integer it stands for differ.
     is_double = number is not None and Decimal(repr(float(number))) == Decimal(number)
-    where.add(
-        _metadata_postgresql(keys, text, placed),
-        sqlite=_metadata_sqlite(keys, text, placed, is_double=is_double),
-    )
+    sqlite = _metadata_sqlite(keys, text, placed, is_double=is_double)
+    if number is None and _is_verbatim(leaf.text):
+        # A document that does not hold the text anywhere need not be parsed.
+        sqlite = f"CASE WHEN instr(c.metadata, {text}) > 0 THEN {sqlite} ELSE 0 END"
+    where.add(_metadata_postgresql(keys, text, placed), sqlite=sqlite)
 
 
 def _metadata_postgresql(keys: Sequence[str], text: str, number: str | None) -> str:
@@ -230,6 +231,11 @@ def _metadata_sqlite(keys: Sequence[str], text: str, number: str | None, *, is_d
         cases.append(f"WHEN 'real' THEN {leaf}.value = CAST({number} AS REAL)")
     conditions.append(f"CASE {leaf}.type {' '.join(cases)} ELSE 0 END")
     return f"EXISTS (SELECT 1 FROM {', '.join(tables)} WHERE {' AND '.join(conditions)})"
+
+
+def _is_verbatim(value: str) -> bool:
+    """Say whether JSON holds a string as it is, with nothing escaped (RFC 8259, section 7)."""
+    return bool(value) and value.isascii() and value.isprintable() and not set(value) & set('"\\/')
 
 
 def _order(filters: Filters) -> str:

@@ -1,6 +1,6 @@
 """Reads of a SQLite file: short ones on the event loop, slow ones in a few threads.
 
-A thread costs more than a short query (see `benchmarks/bench_db.py`), so the short ones run right
+A thread costs more than a short query (see `benchmarks/database.py`), so the short ones run right
 where they are asked for, on a connection that can change nothing and does not wait for locks: in
 WAL mode a writer never blocks a reader, and in the rare moments when something does (recovery after
 a crash, the last connection of another process closing), the query moves to a thread.

@@ -1,7 +1,7 @@
 """The one thread that writes to a SQLite file, and commits many units at once.
 
 A commit with `synchronous=FULL` waits for the disk, many times as long as a small unit takes
-(`benchmarks/bench_db.py`). So units that wait together share one transaction and one commit, each
+(`benchmarks/database.py`). So units that wait together share one transaction and one commit, each
 in a savepoint of its own; who asked hears of it after the commit, in one call into the event loop.
 
 Other processes may write to the same file: their locks are waited for here, in `BEGIN IMMEDIATE`.

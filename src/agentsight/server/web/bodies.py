@@ -7,6 +7,7 @@ Multipart is in `multipart.py`.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -17,10 +18,11 @@ import msgspec
 from litestar import Request
 from litestar.types import Receive
 
-from agentsight.server.problems import Problem, too_large
+from agentsight.server.problems import Problem, required, too_large
 from agentsight.server.text import mend_value
 
 T = TypeVar("T")
+_MISSING = re.compile(r"missing required field `([^`]+)`")
 
 
 @dataclass(slots=True)
@@ -178,9 +180,18 @@ def convert_body(value: Any, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         place = path.rstrip("`").lstrip(".")
+        missing = missing_field(message)
+        if missing is not None and not place:
+            raise required(missing) from error
         name = place.partition(".")[0].partition("[")[0] or "non_field_errors"
         text = message.replace("`", "'") + (f" at {place}" if place not in ("", name) else "")
         raise Problem(400, "invalid", fields={name: [text]}) from error
+
+
+def missing_field(message: str) -> str | None:
+    """Return the field that msgspec's message says is missing; None for other messages."""
+    found = _MISSING.search(message)
+    return None if found is None else found[1]
 
 
 class JsonRequest(Request[Any, Any, Any]):

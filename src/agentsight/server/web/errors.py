@@ -16,7 +16,8 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from agentsight.server.blobs.errors import StorageFull, StorageUnavailable
 from agentsight.server.db.errors import DatabaseFull, DatabaseUnavailable
-from agentsight.server.problems import Problem, not_found
+from agentsight.server.problems import Problem, not_found, required
+from agentsight.server.web.bodies import missing_field
 
 log = logging.getLogger("agentsight.server")
 
@@ -82,10 +83,14 @@ def to_problem(error: Exception) -> Problem:
 def _validation_problem(error: ValidationException) -> Problem:
     fields: dict[str, list[str]] = {}
     for item in cast("list[dict[str, Any]]", error.extra or []):
-        name = str(item.get("key", "") or "non_field_errors")
-        fields.setdefault("non_field_errors" if name == "data" else name, []).append(
-            str(item.get("message", "This value is wrong.")).replace("`", "'")
-        )
+        name = str(item.get("key", "") or "data")
+        message = str(item.get("message", "This value is wrong."))
+        if name == "data":
+            missing = missing_field(message)
+            if missing is not None:
+                return required(missing)
+            name = "non_field_errors"
+        fields.setdefault(name, []).append(message.replace("`", "'"))
     return Problem(400, "invalid", "" if fields else error.detail, fields=fields)
 
 

@@ -1,8 +1,8 @@
 """What does grouping commits win back, and what does a thread cost a short read? (SQLite)
 
-    .venv/bin/python benchmarks/bench_db.py
+    .venv/bin/python -m benchmarks database
 
-Prints ratios within one run; run it on the disk you mean (TMPDIR chooses it).
+Prints ratios within one run, on the disk that holds `.scratch/`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agentsight.server.db import Tx, open_database, sql
 from agentsight.server.db.migrate import ensure_schema
+from benchmarks.measuring import SCRATCH, line, title
 
 PUT = sql("INSERT INTO instance_values (name, value, created_at) VALUES ($1, $2, $3)")
 GET = sql("SELECT name, value, created_at FROM instance_values WHERE name = $1")
@@ -38,9 +39,9 @@ async def rate(work: Callable[[int], Awaitable[object]], n_at_once: int) -> floa
     return n_done / (time.perf_counter() - start)
 
 
-async def main() -> None:
-    """Measure, and print."""
-    with tempfile.TemporaryDirectory() as folder:
+async def _measure() -> None:
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         path = Path(folder) / "bench.db"
         await asyncio.to_thread(ensure_schema, f"sqlite:///{path}")
         rounds = iter(range(1000))
@@ -55,13 +56,13 @@ async def main() -> None:
 
                 return write
 
-            print("writes of one row, each answered after its commit is on the disk")
+            title("SQLite: writes of one row, each answered after its commit is on the disk")
             alone = await rate(write_in(next(rounds)), 1)
-            print(f"  1 caller (a commit each):  {alone:9,.0f}/s   1.0")
+            line("1 caller (a commit each)", f"{alone:,.0f}/s", "1.0")
             for n_callers in (8, 64, 512):
                 grouped = await rate(write_in(next(rounds)), n_callers)
-                name = f"{n_callers} callers (grouped):"
-                print(f"  {name:26} {grouped:9,.0f}/s   {grouped / alone:.1f}")
+                name = f"{n_callers} callers (grouped)"
+                line(name, f"{grouped:,.0f}/s", f"{grouped / alone:.1f}")
 
             async def query(tx: Tx) -> object:
                 return await tx.row(GET, "0-1")
@@ -72,18 +73,20 @@ async def main() -> None:
             async def read_raw(_: int) -> object:
                 return raw.execute(text, ("0-1",)).fetchone()
 
-            print("reads of one row by key")
+            title("SQLite: reads of one row by key")
             bare = await rate(read_raw, 1)
-            print(f"  sqlite3 itself:            {bare:9,.0f}/s   1.00")
+            line("sqlite3 itself", f"{bare:,.0f}/s", "1.00")
             for name, options in (
                 ("on the event loop", {}),
                 ("the same, as a snapshot", {"snapshot": True}),
                 ("in a thread (slow=True)", {"slow": True}),
             ):
                 reads = await rate(lambda _, o=options: db.read(query, **o), 1)
-                print(f"  {name + ':':26} {reads:9,.0f}/s   {reads / bare:.2f}")
+                line(name, f"{reads:,.0f}/s", f"{reads / bare:.2f}")
             raw.close()
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+def main() -> bool:
+    """Measure, and print; nothing here has a floor."""
+    asyncio.run(_measure())
+    return True

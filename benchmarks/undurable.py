@@ -1,0 +1,25 @@
+"""The server without any fsync of files, for the comparison with nginx's PUT, which has none.
+
+Not a setting: nobody who keeps files should find it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from agentsight.server import app
+from agentsight.server.blobs.local import LocalBlobStore
+from agentsight.server.front_door import FrontDoor
+from agentsight.server.settings import load_settings
+
+
+def _open_undurable(url: str) -> LocalBlobStore:
+    return LocalBlobStore(Path(unquote(urlsplit(url).path)), durable=False)
+
+
+def make() -> FrontDoor:
+    """Make the application: what uvicorn calls."""
+    app.open_blob_store = _open_undurable
+    return app.create_app(load_settings(os.environ))

@@ -1,0 +1,296 @@
+"""Links in a real Chromium: opened directly, and embedded in a page of another site.
+
+What is inert shows and plays; what could run is downloaded and does not.
+"""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Download, Error, Page, Response
+
+from tests.support.browser import Stage
+from tests.support.server import LiveServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+DATA = Path(__file__).parents[1] / "data" / "files"
+PICTURES = ["sample.png", "sample.jpg", "sample.gif", "sample.webp"]
+SOUNDS = ["sample.mp3", "sample.ogg", "sample.m4a", "sample.opus"]
+VIDEOS = ["sample.mp4", "sample.webm"]
+TEXTS = ["note.txt", "orders.csv", "policy.md"]
+ATTACKS = ["hostile.svg", "hostile.html", "attack.svg", "attack.html", "attack.xhtml", "attack.js"]
+DOWNLOADS = [*ATTACKS, "actually-a-png.pdf", "lie.png", "sample.docx", "sample.zip"]
+MEDIA_READY = "e => new Promise(done => e.readyState >= 2 ? done() : e.oncanplay = () => done())"
+
+
+def attacks(target: str) -> dict[str, bytes]:
+    """Make files that would send a request to `target`, and rename the page, if they ran."""
+    script = f"document.title='ran';fetch('{target}/ran');new Image().src='{target}/ran'"
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" onload="{0}"><script>{0}'
+    xhtml = '<html xmlns="http://www.w3.org/1999/xhtml"><body><script>{0}</script></body></html>'
+    return {
+        "attack.svg": f"{svg.format(script)}</script></svg>".encode(),
+        "attack.html": (
+            f"<!doctype html><script>{script}</script><img src='{target}/ran'>"
+            f"<meta http-equiv=refresh content='0;url={target}/ran'>"
+        ).encode(),
+        "attack.xhtml": xhtml.format(script).encode(),
+        "attack.js": script.encode(),
+        "lie.png": f"<!doctype html><script>{script}</script>".encode(),
+    }
+
+
+@pytest.fixture(scope="module")
+def links(server: LiveServer, stage: Stage) -> dict[str, str]:
+    """Store every file and return the links of the one call by name."""
+    agent = server.make_agent()
+    made = server.post_json("/api/conversations/", {"conversation_id": "c"}, key=agent.write_key)
+    files = {path.name: path.read_bytes() for path in DATA.iterdir()} | attacks(stage.base_url)
+    body: dict[str, Any] = {
+        "conversation": made.json["id"], "sender": "agent", "metadata": {},
+        "timestamp": "2026-11-22T19:13:21Z",
+        "attachments": [
+            {
+                "filename": name,
+                "mime_type": mimetypes.guess_type(name)[0],
+                "data": base64.b64encode(content).decode(),
+            }
+            for name, content in files.items()
+        ],
+    }  # fmt: skip
+    assert server.post_json("/api/attachments/", body, key=agent.write_key).status in (200, 201)
+    path = f"/api/conversations/{made.json['id']}/attachments/"
+    answer = server.get_json(path, key=agent.read_key)
+    return {
+        row["filename"]: row["file_url"]
+        for message in answer["messages"]
+        for row in message["attachments"]
+    }
+
+
+def open_download(page: Page, url: str) -> Download:
+    """Open an address that must be a download and nothing else."""
+    with page.expect_download() as coming, pytest.raises(Error, match="Download is starting"):
+        page.goto(url)
+    return coming.value
+
+
+# --- Opened directly ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_shows(page: Page, links: dict[str, str], name: str) -> None:
+    """The browser's own picture page has decoded it."""
+    page.goto(links[name])
+    width, height = page.eval_on_selector("img", "e => [e.naturalWidth, e.naturalHeight]")
+    assert (width, height) == (200, 133)
+
+
+@pytest.mark.parametrize("name", SOUNDS + VIDEOS)
+def test_sound_and_video_play(page: Page, links: dict[str, str], name: str) -> None:
+    """The browser's own player has decoded it, plays and has no error."""
+    page.goto(links[name])
+    page.eval_on_selector("video", MEDIA_READY)
+    page.eval_on_selector("video", "e => { e.muted = true; return e.play() }")
+    assert page.eval_on_selector("video", "e => e.error") is None
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_shows_as_it_is(page: Page, links: dict[str, str], name: str) -> None:
+    """Text is text: nothing in it becomes a page, and its characters are right."""
+    page.goto(links[name])
+    assert page.evaluate("document.contentType") == "text/plain"
+    assert page.inner_text("pre").split() == (DATA / name).read_text().split()
+
+
+def test_a_pdf_is_shown_by_the_viewer(page: Page, links: dict[str, str]) -> None:
+    """The browser's PDF viewer has loaded the whole document and counted its pages."""
+    page.goto(links["sample.pdf"])
+    assert pages_in_viewer(page) == 1
+
+
+def pages_in_viewer(page: Page) -> int:
+    """Return how many pages the PDF viewer shows; it lives in a frame of an extension."""
+    viewer = next((one for one in page.frames if one.url.startswith("chrome-extension:")), None)
+    if viewer is None:
+        viewer = page.wait_for_event(
+            "framenavigated", predicate=lambda one: one.url.startswith("chrome-extension:")
+        )
+    loaded = viewer.wait_for_function(
+        "() => { const v = document.querySelector('pdf-viewer');"
+        " return v && v.loadProgress_ === 100 && v.docLength_ }"
+    )
+    return int(loaded.json_value())
+
+
+@pytest.mark.parametrize("name", DOWNLOADS)
+def test_what_could_run_is_downloaded(page: Page, links: dict[str, str], name: str) -> None:
+    """Active, lying and unknown files reach the disk whole, and never a page."""
+    download = open_download(page, links[name])
+    assert download.suggested_filename == name
+    path = download.path()
+    if (DATA / name).exists():
+        assert path.read_bytes() == (DATA / name).read_bytes()
+    assert page.title() != "ran"
+    assert page.url == "about:blank"
+
+
+# --- Embedded by another site ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_shows_on_another_site(
+    page: Page, stage: Stage, links: dict[str, str], name: str
+) -> None:
+    """A transcript on the agency's own site can show it."""
+    page.goto(stage.show(f'<img src="{links[name]}">'))
+    assert page.eval_on_selector("img", "e => e.decode().then(() => e.naturalWidth)") == 200
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"), [("audio", name) for name in SOUNDS] + [("video", name) for name in VIDEOS]
+)
+def test_media_play_and_seek_on_another_site(
+    page: Page, stage: Stage, links: dict[str, str], tag: str, name: str
+) -> None:
+    """They load, play and can be wound, by ranges."""
+    answers: list[Response] = []
+    page.on("response", lambda response: answers.append(response))
+    page.goto(stage.show(f'<{tag} muted preload="auto" src="{links[name]}"></{tag}>'))
+    page.eval_on_selector(tag, MEDIA_READY)
+    page.eval_on_selector(tag, "e => e.play()")
+    where = page.eval_on_selector(
+        tag,
+        "e => new Promise(done => { e.pause(); e.onseeked = () => done(e.currentTime / e.duration);"
+        " e.currentTime = e.duration / 2 })",
+    )
+    assert where == pytest.approx(0.5, abs=0.05)
+    assert page.eval_on_selector(tag, "e => e.seekable.length && e.error === null")
+    assert {answer.status for answer in answers if answer.url == links[name]} == {206}
+
+
+def test_a_quicktime_video_plays_on_another_site(
+    page: Page, stage: Stage, links: dict[str, str]
+) -> None:
+    """Chromium plays what an iPhone sends in a player, though it opens no page for the type."""
+    page.goto(stage.show(f'<video muted preload="auto" src="{links["sample.mov"]}"></video>'))
+    page.eval_on_selector("video", MEDIA_READY)
+    assert page.eval_on_selector("video", "e => e.videoWidth") > 0
+
+
+def test_text_shows_in_a_frame_of_another_site(
+    page: Page, stage: Stage, links: dict[str, str]
+) -> None:
+    """It is in a sandbox of its own there."""
+    page.goto(stage.show(f'<iframe src="{links["note.txt"]}"></iframe>'))
+    text = page.frame_locator("iframe").locator("pre").inner_text()
+    assert text.split() == (DATA / "note.txt").read_text().split()
+
+
+@pytest.mark.parametrize("tag", ["iframe", "embed"])
+def test_a_pdf_is_not_framed_by_another_site(
+    page: Page, stage: Stage, links: dict[str, str], tag: str
+) -> None:
+    """frame-ancestors keeps a stranger from dressing a document up as their own page."""
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    with page.expect_event("requestfailed") as failed:
+        page.goto(stage.show(f'<{tag} width="600" height="400" src="{links["sample.pdf"]}">'))
+    assert failed.value.failure == "net::ERR_BLOCKED_BY_RESPONSE"
+    assert any("frame-ancestors" in text for text in said)
+
+
+@pytest.mark.parametrize("tag", ["iframe", "embed"])
+def test_a_pdf_shows_in_a_frame_of_its_own_site(
+    page: Page, server: LiveServer, links: dict[str, str], tag: str
+) -> None:
+    """Our own pages may show it."""
+    page.goto(f"{server.base_url}/healthz")
+    page.evaluate(
+        "([tag, url]) => { const e = document.createElement(tag); e.src = url; e.width = 600;"
+        " e.height = 400; document.body.append(e) }",
+        [tag, links["sample.pdf"]],
+    )
+    assert pages_in_viewer(page) == 1
+
+
+@pytest.mark.parametrize("name", ["attack.svg", "attack.html", "attack.xhtml"])
+@pytest.mark.parametrize("tag", ["iframe", "embed", "object"])
+def test_an_attack_in_a_frame_does_not_run(
+    page: Page, stage: Stage, links: dict[str, str], name: str, tag: str
+) -> None:
+    """A frame of it is a download at most; its script sends nothing."""
+    stage.asked.clear()
+    attribute = "data" if tag == "object" else "src"
+    page.goto(stage.show(f'<{tag} {attribute}="{links[name]}"></{tag}>'), wait_until="load")
+    ask_for_the_end(page, stage)
+    assert "/ran" not in stage.asked
+    assert page.title() == "stage"
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        '<img src="{attack.svg}">',
+        '<script src="{attack.js}"></script>',
+        '<script src="{note.txt}"></script>',
+        '<script type="module" src="{attack.js}"></script>',
+        '<link rel="stylesheet" href="{attack.js}">',
+        '<img src="{lie.png}">',
+        '<video src="{attack.html}"></video>',
+    ],
+)
+def test_an_attack_as_part_of_a_page_does_not_run(
+    page: Page, stage: Stage, links: dict[str, str], markup: str
+) -> None:
+    """Not as a picture, nor as a script: its type says bytes, and nosniff keeps it so."""
+    stage.asked.clear()
+    errors: list[Exception] = []
+    page.on("pageerror", lambda error: errors.append(error))
+    for name, url in links.items():
+        markup = markup.replace(f"{{{name}}}", url)
+    page.goto(stage.show(markup), wait_until="load")
+    ask_for_the_end(page, stage)
+    assert "/ran" not in stage.asked
+    assert page.title() == "stage"
+    assert errors == []
+
+
+def test_all_attacks_opened_directly_send_nothing(
+    page: Page, stage: Stage, links: dict[str, str]
+) -> None:
+    """The other site hears of none of them."""
+    stage.asked.clear()
+    for name in ATTACKS:
+        open_download(page, links[name]).path()
+    ask_for_the_end(page, stage)
+    assert "/ran" not in stage.asked
+
+
+def test_the_stage_hears_an_attack_that_runs(page: Page, stage: Stage) -> None:
+    """The tests above can fail: the same files, served as what they say, do run."""
+    stage.asked.clear()
+    with page.expect_request("**/ran"):
+        page.goto(stage.show(attacks(stage.base_url)["attack.html"].decode()))
+    ask_for_the_end(page, stage)
+    assert "/ran" in stage.asked
+
+
+def ask_for_the_end(page: Page, stage: Stage) -> None:
+    """Send a last request from a page, behind everything that was sent before."""
+    other = page.context.new_page()
+    other.goto(f"{stage.base_url}/end")
+    other.close()
+    assert "/end" in stage.asked
+
+
+@pytest.fixture(autouse=True)
+def _no_page_is_left(page: Page) -> Iterator[None]:
+    yield
+    page.close()
