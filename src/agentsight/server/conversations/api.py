@@ -302,8 +302,10 @@ async def delete_conversation(request: AnyRequest, pk: FromPath[str]) -> Deleted
     tags=["feedback"],
     summary="Judge a conversation",
 )
-async def add_feedback(request: AnyRequest, data: JSONBody[FeedbackBody]) -> FeedbackShape:
-    """Store a customer's word on a conversation."""
+async def add_feedback(
+    request: AnyRequest, data: JSONBody[FeedbackBody]
+) -> Response[FeedbackShape]:
+    """Store a customer's word on a conversation (201); one stored before is shown again (200)."""
     parts = parts_of(request)
     pk = reference_id(data.conversation)
     named = reference_text(data.conversation_id)
@@ -325,7 +327,8 @@ async def add_feedback(request: AnyRequest, data: JSONBody[FeedbackBody]) -> Fee
         optional_text(scalar_text(data.item_key), "item_key"),
     )
     reference = ConversationPk(pk) if pk is not None else named or ""
-    return shape_feedback(await service.add_feedback(parts, access_of(request), reference, new))
+    row, is_new = await service.add_feedback(parts, access_of(request), reference, new)
+    return Response(shape_feedback(row), status_code=201 if is_new else 200)
 
 
 routes = [

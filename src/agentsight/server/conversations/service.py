@@ -142,10 +142,10 @@ class Change:
 async def change_conversation(
     parts: Parts, access: Access, pk: ConversationPk, change: Change
 ) -> Head:
-    """Rename, mark and set fields, all or nothing.
+    """Rename, mark and set fields, all or nothing; of deleted conversations too.
 
     Raises:
-        Problem: 404 when there is no such conversation or it is deleted.
+        Problem: 404 when there is no such conversation for this caller.
     """
     now = parts.clock()
 

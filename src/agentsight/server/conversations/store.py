@@ -67,11 +67,10 @@ _TOUCH = sql(
 )
 _RENAME = sql(
     "UPDATE conversations SET name = $3, name_folded = $4, updated_at = $5"
-    " WHERE agent_id = $1 AND id = $2 AND deleted_at IS NULL"
+    " WHERE agent_id = $1 AND id = $2"
 )
 _MARK = sql(
-    "UPDATE conversations SET is_marked = $3, updated_at = $4"
-    " WHERE agent_id = $1 AND id = $2 AND deleted_at IS NULL"
+    "UPDATE conversations SET is_marked = $3, updated_at = $4 WHERE agent_id = $1 AND id = $2"
 )
 _DELETE = sql(
     "UPDATE conversations SET deleted_at = $3, updated_at = $3"
@@ -85,7 +84,7 @@ _COUNT_FEEDBACK = sql(
 _SET_BY_FIELD = {
     field: sql(
         f"UPDATE conversations SET {columns}, updated_at = $3"  # constants of this file
-        " WHERE agent_id = $1 AND id = $2 AND deleted_at IS NULL"
+        " WHERE agent_id = $1 AND id = $2"
     )
     for field, columns in {
         "customer_id": "customer_id = $4::text, customer_id_folded = $5::text",
@@ -197,13 +196,13 @@ async def touch(
 async def rename(
     tx: Tx, access: Access, pk: ConversationPk, name: str | None, *, now_us: int
 ) -> bool:
-    """Set the name; False when the conversation is deleted or not there."""
+    """Set the name; False when the conversation is not there."""
     done = await tx.execute(_RENAME, access.agent_id, pk, name, fold_text(name), now_us)
     return done == 1
 
 
 async def mark(tx: Tx, access: Access, pk: ConversationPk, *, is_marked: bool, now_us: int) -> bool:
-    """Set or clear the mark; False when the conversation is deleted or not there."""
+    """Set or clear the mark; False when the conversation is not there."""
     return await tx.execute(_MARK, access.agent_id, pk, int(is_marked), now_us) == 1
 
 

@@ -51,6 +51,49 @@ ATTACHMENTS_BODY = with_bodies(
     "Files, with the conversation or the message they belong to.",
 )
 
+_COUNTER: dict[str, Any] = {"type": "integer", "description": "Of usage."}
+_ITEM: dict[str, Any] = {
+    "type": {
+        "type": "string",
+        "description": "message, attachments, action, button or usage: says which fields count.",
+    },
+    "item_key": {"type": "string", "description": "Your own id of the item; it is stored once."},
+    "timestamp": {"type": "string", "format": "date-time"},
+    "metadata": {"type": "object"},
+    "sender": {"type": "string", "description": "Of a message or files: end_user, agent, system."},
+    "content": {"type": "string", "description": "Of a message."},
+    "external_id": {"type": "string", "description": "Of a message: the channel's own id."},
+    "author": {"type": "string", "description": "Of a message."},
+    "attachments": {
+        "type": "array",
+        "description": "Of a message or files.",
+        "items": {
+            "type": "object",
+            "properties": {
+                "item_key": _TEXT,
+                "filename": _TEXT,
+                "mime_type": _TEXT,
+                "data": {"type": "string", "format": "byte", "description": "Strict base64, or:"},
+                "part": {"type": "string", "description": "the name of a multipart part."},
+            },
+        },
+    },
+    "action_name": {"type": "string", "description": "Of an action."},
+    "started_at": {"type": "string", "description": "Of an action."},
+    "ended_at": {"type": "string", "description": "Of an action."},
+    "duration_ms": {"type": "number", "description": "Of an action."},
+    "tools_used": {"type": "object", "description": "Of an action."},
+    "response": {"type": "string", "description": "Of an action."},
+    "error_message": {"type": "string", "description": "Of an action."},
+    "button_event": {"type": "string", "description": "Of a button."},
+    "label": {"type": "string", "description": "Of a button."},
+    "value": {"type": "string", "description": "Of a button."},
+    "model": {"type": "string", "description": "Of usage."},
+    "prompt_tokens": _COUNTER,
+    "completion_tokens": _COUNTER,
+    "total_tokens": _COUNTER,
+    "embedding_tokens": _COUNTER,
+}
 _BATCH: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -64,16 +107,7 @@ _BATCH: dict[str, Any] = {
             "type": "array",
             "items": {
                 "type": "object",
-                "properties": {
-                    "type": {
-                        "type": "string",
-                        "description": "message, attachments, action, button or usage.",
-                    },
-                    "item_key": {
-                        "type": "string",
-                        "description": "Your own id of the item; it is stored once.",
-                    },
-                },
+                "properties": _ITEM,
                 "required": ["type"],
             },
         },

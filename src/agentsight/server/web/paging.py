@@ -59,9 +59,11 @@ def _whole(text: str | None, default: int) -> int | None:
     if text is None or not text.strip():
         return default
     text = text.strip()
-    if not text.isascii() or not text.lstrip("-").isdigit() or len(text) > 18:
-        return 10**18 if text.isascii() and text.isdigit() else None
-    return int(text)
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    # Beyond every page anyway, and a number of 5,000 digits is none that Python reads.
+    return int(text) if len(text) <= 18 else 10**18
 
 
 def make_envelope(
