@@ -28,7 +28,7 @@ OPEN_ROUTES = {
     "/openapi.json",
     "/readyz",
 }
-"""What a stranger may ask: pages, health, the description; links and probes carry their own right."""
+"""What a stranger may ask: pages, health, the description; links and probes carry a signature."""
 
 
 def sources(folder: Path = ROOT) -> Iterator[Path]:

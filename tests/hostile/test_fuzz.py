@@ -237,7 +237,7 @@ async def _send_case(house: House, people: People, case: Any) -> None:
 
 async def test_schemathesis(house: House, people: People) -> None:
     """What a machine makes of the description, right and wrong, never breaks us."""
-    assert await run_schemathesis(house, people, 6) > 50
+    assert await run_schemathesis(house, people, 3) > 30
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ async def test_no_longer_is_waited_than_the_stated_time(
 
 
 async def test_a_small_body_keeps_its_connection(house: House, people: People) -> None:
-    """What a server drops in one go costs nobody a new connection; nor does a body that was read."""
+    """What a server drops in one go costs nobody a new connection; nor does a read body."""
     small = await house.stranger.send("POST", TRACK, body=b"{}", headers=JSON)
     assert small.status == 401
     assert "connection" not in small.headers

@@ -223,7 +223,8 @@ class _Exchange:
             }
             return
         assert message["type"] == "http.response.body", message["type"]
-        assert self._status and not self._is_complete, "a body without a beginning or after its end"
+        assert self._status, "a body without a beginning"
+        assert not self._is_complete, "a body after its end"
         self._body.append(bytes(message.get("body", b"")))
         self._n_body_messages += 1
         self._is_complete = not message.get("more_body", False)

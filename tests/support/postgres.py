@@ -340,7 +340,7 @@ def run_sql(url: str, statements: Sequence[str]) -> None:
     def run() -> None:
         try:
             asyncio.run(work())
-        except BaseException as exc:  # noqa: BLE001 - handed to the caller below
+        except BaseException as exc:
             failures.append(exc)
 
     thread = threading.Thread(target=run)

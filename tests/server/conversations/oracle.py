@@ -151,7 +151,8 @@ def _has_leaf(value: Any, path: Sequence[str], text: str) -> bool:
 
 def _ordered(found: list[Conversation], ordering: str) -> list[Conversation]:
     columns = [part.strip() for part in ordering.split(",")] if ordering else ["-started_at"]
-    # Sorts are stable, in reverse too, so the last column goes first; newest id first where nothing else decides.
+    # Sorts are stable, in reverse too: the last column goes first; where nothing else decides,
+    # the newest id is first.
     found.sort(key=lambda c: -c["id"])
     for column in reversed(columns):
         bare = column.removeprefix("-")

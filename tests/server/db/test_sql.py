@@ -169,7 +169,7 @@ def test_tokens_are_the_text(pieces: list[str]) -> None:
     try:
         assert "".join(token.text for token in tokenize(text)) == text
     except ValueError as exc:
-        assert "no end" in str(exc)  # noqa: PT017 - both outcomes are right, by the text
+        assert "no end" in str(exc)
 
 
 @given(st.lists(ANY_TEXT, min_size=1, max_size=5))

@@ -110,10 +110,12 @@ def test_json_comes_through_unchanged(value: Any) -> None:
 @given(st.binary(max_size=80))
 def test_any_bytes_are_json_or_a_400(raw: bytes) -> None:
     """There is no third way."""
+    told = None
     try:
         decode_json(raw)
     except Problem as problem:
-        assert (problem.status, problem.code) == (400, "malformed_json")
+        told = (problem.status, problem.code)
+    assert told in (None, (400, "malformed_json"))
 
 
 class Inner(msgspec.Struct):
