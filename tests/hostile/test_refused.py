@@ -373,7 +373,7 @@ async def test_a_gzip_bomb(people: People) -> None:
     ("encoding", "raw", "status"),
     [
         ("gzip", b"not gzip", 400),
-        ("gzip", gzip.compress(b'{"content":"x"}')[:-12], 400),
+        ("gzip", gzip.compress(b'{"content":"x"}', mtime=0)[:-12], 400),
         ("gzip", b"", 400),
         ("br", b"{}", 415),
         ("gzip, gzip", b"{}", 415),

@@ -135,15 +135,18 @@ async def serve(app: Any, http: Any) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @pytest.mark.parametrize(
     ("path", "code", "is_known"),
     [(TRACK, "too_large", True), ("/api/attachments/", "not_authenticated", False)],
 )
 async def test_a_client_that_is_still_sending_hears_the_refusal(
-    house: House, people: People, http: str, path: str, code: str, is_known: bool
+    house: House, people: People, http: str, connection: str, path: str, code: str, is_known: bool
 ) -> None:
     """The published client's library, sending 70 MB, sees the status and not a reset connection."""
-    headers = JSON | ({"authorization": f"Api-Key {people.alice.write_key}"} if is_known else {})
+    headers = JSON | {"connection": connection}
+    if is_known:
+        headers["authorization"] = f"Api-Key {people.alice.write_key}"
 
     def send(base: str) -> requests.Response:
         return requests.post(base + path, data=bytes(70_000_000), headers=headers, timeout=30)
@@ -169,3 +172,22 @@ async def test_a_client_that_waits_for_leave_is_told_at_once(house: House) -> No
         await writer.wait_closed()
     assert head.startswith(b"HTTP/1.1 401 ")
     assert b"100 Continue" not in head
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+async def test_a_client_that_reads_only_when_it_has_sent_all(house: House, http: str) -> None:
+    """It asked for the connection to be closed, and still is not reset before it can read."""
+    n_bytes = 70_000_000
+
+    def send(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+            head = f"POST {TRACK} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            client.sendall(f"{head}Content-Length: {n_bytes}\r\n\r\n".encode())
+            for piece in pieces(n_bytes, 1_000_000):
+                client.sendall(piece)
+            return b"".join(iter(lambda: client.recv(65_536), b""))
+
+    async with serve(house.app, http) as base:
+        answer = await asyncio.to_thread(send, int(base.rpartition(":")[2]))
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b'"code":"not_authenticated"' in answer

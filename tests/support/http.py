@@ -22,13 +22,16 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from agentsight.server.access import Access
-from agentsight.server.accounts.service import create_client, create_organisation
-from agentsight.server.agents.service import authenticate_key, create_agent, create_key
+from agentsight.server.access import Access, job_access
+from agentsight.server.accounts import store as accounts
+from agentsight.server.agents import store as agents
+from agentsight.server.agents.model import generate_key
+from agentsight.server.agents.service import add_key, authenticate_key
 from agentsight.server.app import create_app
 from agentsight.server.attachments.links import Links
 from agentsight.server.blobs.opening import open_blob_store
-from agentsight.server.db import Database, open_database, sql
+from agentsight.server.db import Database, Tx, open_database, sql
+from agentsight.server.ids import ClientId, new_uid
 from agentsight.server.instance.service import join_instance
 from agentsight.server.instance.signing import signing_keys
 from agentsight.server.parts import Parts
@@ -344,24 +347,26 @@ class House:
         return Caller(self.app, {"authorization": f"Api-Key {key}"})
 
     async def people(self) -> People:
-        """Make Alice, Bob and Carol anew."""
-        n = next(_numbers)
-        db, now = self.db, self.clock()
-        ours = await create_organisation(db, f"alice-org-{n}", now_us=now)
-        theirs = await create_organisation(db, f"carol-org-{n}", now_us=now)
-        await create_client(db, ours, f"bakery-{n}", now_us=now)
-        await create_client(db, theirs, f"spies-{n}", now_us=now)
-        alice = await self._person(ours, f"alice-{n}", f"bakery-{n}")
-        bob = await self._person(ours, f"bob-{n}", f"bakery-{n}")
-        carol = await self._person(theirs, f"carol-{n}", f"spies-{n}")
+        """Make Alice, Bob and Carol anew, in one unit of work: most tests begin with it."""
+        n, now = next(_numbers), self.clock()
+
+        async def unit(tx: Tx) -> tuple[Access, list[_NewPerson]]:
+            ours = await _organisation(tx, f"alice-org-{n}", now)
+            theirs = await _organisation(tx, f"carol-org-{n}", now)
+            bakery = await _client(tx, ours, f"bakery-{n}", now)
+            spies = await _client(tx, theirs, f"spies-{n}", now)
+            return ours, [
+                await _agent(tx, ours, bakery, f"alice-{n}", now),
+                await _agent(tx, ours, bakery, f"bob-{n}", now),
+                await _agent(tx, theirs, spies, f"carol-{n}", now),
+            ]
+
+        ours, made = await self.db.write(unit)
+        alice, bob, carol = [await self._person(*person) for person in made]
         return People(alice, bob, carol, ours)
 
-    async def _person(self, access: Access, slug: str, client_slug: str) -> Person:
-        db, now = self.db, self.clock()
-        await create_agent(db, access, slug, client_slug=client_slug, now_us=now)
-        write = (await create_key(db, access, slug, role="write", now_us=now)).text
-        read = (await create_key(db, access, slug, role="read", now_us=now)).text
-        granted = await authenticate_key(db, write, now)
+    async def _person(self, slug: str, write: str, read: str) -> Person:
+        granted = await authenticate_key(self.db, write, self.clock())
         assert granted is not None
         return Person(slug, granted, write, read, self.caller(write), self.caller(read))
 
@@ -392,6 +397,32 @@ class House:
             for path in root.rglob("*")
             if path.is_file() and not path.name.startswith("agentsight-")
         }
+
+
+_NewPerson = tuple[str, str, str]
+"""An agent's slug, its write key and its read key."""
+
+
+async def _organisation(tx: Tx, slug: str, now: int) -> Access:
+    return job_access(
+        await accounts.insert_organisation(tx, uid=new_uid(now), slug=slug, name=slug, now_us=now)
+    )
+
+
+async def _client(tx: Tx, access: Access, slug: str, now: int) -> ClientId:
+    return await accounts.insert_client(
+        tx, access, uid=new_uid(now), slug=slug, name=slug, now_us=now
+    )
+
+
+async def _agent(tx: Tx, access: Access, client: ClientId, slug: str, now: int) -> _NewPerson:
+    agent_id = await agents.insert_agent(
+        tx, access, client_id=client, slug=slug, name=slug, uid=new_uid(now), now_us=now
+    )
+    write, read = generate_key(), generate_key()
+    await add_key(tx, access, agent_id, write, "write", now_us=now)
+    await add_key(tx, access, agent_id, read, "read", now_us=now)
+    return slug, write, read
 
 
 def make_settings(database_url: str, data_dir: Path, **changes: Any) -> Settings:

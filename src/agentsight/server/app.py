@@ -23,6 +23,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from agentsight.server.agents.service import KeyCache
 from agentsight.server.attachments import api as attachments_api
 from agentsight.server.attachments.links import Links
+from agentsight.server.blobs.errors import StorageUnavailable
 from agentsight.server.blobs.opening import open_blob_store
 from agentsight.server.conversations import api as conversations_api
 from agentsight.server.dashboard.pages import page_routes
@@ -98,6 +99,8 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock) -> FrontDoor:
                 "storage": blobs.check,
                 "instance": lambda: _check_instance(app),
             }
+            with contextlib.suppress(StorageUnavailable):  # /readyz tells of it
+                await blobs.sweep(older_than_s=_DAY_S)
             indexing = asyncio.create_task(_index_for_ever(db))
             yield
             indexing.cancel()

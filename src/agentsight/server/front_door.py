@@ -14,10 +14,12 @@ from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
 from agentsight.server.attachments.api import HOT_PATH, answer_conversation_files, serve_link
+from agentsight.server.web.bodies import BodyBudget
 from agentsight.server.web.errors import log_problem, problem_body, problem_headers, to_problem
 from agentsight.server.web.lingering import Lingering, is_large_body
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_NO_STORE = (b"cache-control", b"no-store")
 
 
 class FrontDoor:
@@ -39,7 +41,7 @@ class FrontDoor:
             scope["raw_path"] = b"/" + scope.get("raw_path", b"").lstrip(b"/")
         request_id, has_large_body = _look_at_headers(scope)
         cast("dict[str, Any]", scope)["agentsight.request_id"] = request_id
-        send = _with_request_id(send, request_id.encode())
+        send = _with_request_id(send, request_id.encode(), is_api=path.startswith("/api/"))
         if has_large_body:
             lingering = Lingering(receive, send)
             receive, send = lingering.receive, lingering.send
@@ -50,7 +52,11 @@ class FrontDoor:
         if hot is not None:
             await self._guarded(self._conversation_files, scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            budget: BodyBudget = self.app.state.body_budget
+            budget.end_request(scope)
 
     async def _files(self, scope: Scope, receive: Receive, send: Send) -> None:
         await serve_link(self.app.state.parts, scope, receive, send)
@@ -64,7 +70,7 @@ class FrontDoor:
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
+            _NO_STORE,
         ]
         await _send_whole(send, 200, headers, body)
 
@@ -99,10 +105,13 @@ def _look_at_headers(scope: Scope) -> tuple[str, bool]:
     return request_id or os.urandom(8).hex(), has_large_body
 
 
-def _with_request_id(send: Send, request_id: bytes) -> Send:
+def _with_request_id(send: Send, request_id: bytes, *, is_api: bool) -> Send:
     async def send_with_id(message: Any) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            headers = [*message["headers"], (b"x-request-id", request_id)]
+            if is_api and not any(name.lower() == b"cache-control" for name, _ in headers):
+                headers.append(_NO_STORE)  # transcripts, and links that open without a key
+            message["headers"] = headers
         await send(message)
 
     return send_with_id

@@ -131,7 +131,7 @@ async def test_filters_answer_as_the_oracle(library: Library, case: Case) -> Non
 
 
 @pytest.mark.slow
-@settings(QUIET, max_examples=150)
+@settings(QUIET, max_examples=2500)
 @given(case=cases(n_queries=14))
 async def test_filters_answer_as_the_oracle_at_length(library: Library, case: Case) -> None:
     """The same, with many more worlds."""

@@ -16,8 +16,9 @@ from agentsight.server.attachments.model import ConversationFiles, ReceivedFile,
 from agentsight.server.attachments.names import clean_filename
 from agentsight.server.attachments.types import attachment_type, effective_mime_type
 from agentsight.server.blobs import BlobWriter, Chunk, blob_key, detect_mime_type
-from agentsight.server.blobs.errors import StorageUnavailable
+from agentsight.server.blobs.errors import StorageFull, StorageUnavailable
 from agentsight.server.db import Tx
+from agentsight.server.db.errors import DatabaseFull
 from agentsight.server.ids import AttachmentId, BlobId, ConversationPk, MessageId, new_uid
 from agentsight.server.parts import Parts
 from agentsight.server.problems import Problem, not_found
@@ -25,6 +26,8 @@ from agentsight.server.text import mend_text
 
 log = logging.getLogger("agentsight.server")
 _WRITE_STEP_BYTES = 1024 * 1024
+_NOTHING_STORED = (Problem, DatabaseFull, StorageFull, StorageUnavailable)
+"""Errors after which no row is there: the store is asked before the unit of work begins."""
 
 
 @dataclass(slots=True)
@@ -32,8 +35,9 @@ class Receiving:
     """The files of one request on their way in; what no row took up is removed again.
 
     Use as `async with Receiving(parts, access) as receiving: …`; call `settled` with what became of
-    the files. After a refusal (a Problem) all new objects are removed. After any other error they
-    stay: the database may have gone away at the commit, and the rows may be there.
+    the files. After a refusal, or a full disk, all new objects are removed: certainly no row names
+    them. After any other error they stay: the database may have gone away at the commit, and the
+    rows may be there.
     """
 
     parts: Parts
@@ -45,7 +49,7 @@ class Receiving:
         return self
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is not None and not isinstance(error, Problem):
+        if error is not None and not isinstance(error, _NOTHING_STORED):
             return
         for received in self.files:
             if received.object_key not in self._kept:

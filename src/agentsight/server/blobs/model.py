@@ -209,6 +209,13 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def sweep(self, *, older_than_s: int) -> int:
+        """Remove what crashes left of objects half written; return how many.
+
+        `older_than_s` must be longer than any pause within an upload.
+        """
+        ...
+
     def local_path(self, key: str) -> Path | None:
         """Return the file that holds an object where a web server could send it; else None."""
         ...

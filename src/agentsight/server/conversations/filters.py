@@ -29,6 +29,8 @@ ORDERINGS: tuple[Ordering, ...] = (
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _MAX_VALUE_CHARS = 1000
+_MAX_PATH_KEYS = 50
+"""Of a metadata filter. SQLite joins a table for each, and 64 at most; metadata is 20 deep."""
 # JSON's grammar (RFC 8259, section 6), within what a double and 64 bits can be.
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,39})(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 
@@ -204,14 +206,15 @@ def _read_choice(raw: str, choices: tuple[str, ...]) -> str:
 
 
 def _read_ordering(raw: str) -> tuple[tuple[Ordering, bool], ...]:
-    order: list[tuple[Ordering, bool]] = []
+    order: dict[Ordering, bool] = {}
     for part in raw.split(","):
         bare = part.strip().removeprefix("-")
         column: Ordering | None = next((known for known in ORDERINGS if known == bare), None)
         if column is None:
             raise ValueError(f"Send columns out of {', '.join(ORDERINGS)}, with - for descending.")
-        order.append((column, part.strip().startswith("-")))
-    return tuple(order)
+        # What is named again orders nothing more; databases take a limited number of columns.
+        order.setdefault(column, part.strip().startswith("-"))
+    return tuple(order.items())
 
 
 def parse_metadata_filter(raw: str) -> tuple[MetadataFilter, ...]:
@@ -237,6 +240,8 @@ def parse_metadata_filter(raw: str) -> tuple[MetadataFilter, ...]:
         keys = tuple(key.strip() for key in path.split("."))
         if not colon or not all(keys):
             raise ValueError("Send key:value pairs, such as plan:gold,address.city:Paris.")
+        if len(keys) > _MAX_PATH_KEYS:
+            raise ValueError(f"Name at most {_MAX_PATH_KEYS} keys in a path.")
         filters.append(MetadataFilter(keys, value.strip()))
     if len(filters) > 10:
         raise ValueError("Send at most 10 key:value pairs.")

@@ -18,7 +18,7 @@ from agentsight.server.feedback.store import FeedbackRow, NewFeedback
 from agentsight.server.ids import ConversationPk
 from agentsight.server.messages import store as messages
 from agentsight.server.parts import Parts
-from agentsight.server.problems import Problem, not_found
+from agentsight.server.problems import Problem, invalid, not_found
 from agentsight.server.usage import store as usage
 
 
@@ -196,7 +196,7 @@ async def add_feedback(
         The row, and whether it is new: an item key that is known gives the first row.
 
     Raises:
-        Problem: 404 when there is no such conversation.
+        Problem: 404 when there is no such conversation; 400 when the item key is another's.
     """
     now = parts.clock()
 
@@ -212,6 +212,9 @@ async def add_feedback(
             known = await feedback.find_by_item_key(tx, access, new.item_key or "")
             if known is None:
                 raise not_found()
+            if known.conversation_pk != head.pk:
+                text = f"{new.item_key!r} belongs to another item; make a new one."
+                raise invalid("item_key", text)
             return known, False
         await store.count_feedback(tx, access, head.pk, now_us=now)
         row = FeedbackRow(

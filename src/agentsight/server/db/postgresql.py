@@ -138,7 +138,9 @@ class PostgresqlDatabase:
     async def _write_once(self, unit: Unit[T]) -> T:
         connection = await self._take()
         try:
-            await begin(connection, "BEGIN READ WRITE")
+            # Stores look again for what another unit has just committed; a server's default may be
+            # a level that would hide it.
+            await begin(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
             value = await run(unit, PostgresqlTx(connection, reading=False))
             await commit(connection)
         except BaseException:

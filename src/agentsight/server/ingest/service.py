@@ -24,7 +24,7 @@ from agentsight.server.messages import store as messages
 from agentsight.server.messages.model import NewMessage
 from agentsight.server.messages.store import Known
 from agentsight.server.parts import Parts
-from agentsight.server.problems import Problem, not_found, required
+from agentsight.server.problems import Problem, invalid, not_found, required
 from agentsight.server.usage import store as usage
 
 REPEAT_WINDOW_US = contract.REPEAT_WINDOW_S * 1_000_000
@@ -126,25 +126,27 @@ class Unit:
             )
             if message_id is not None:
                 return message_id
-            known = await self._known(head, new)
+            known = None
+            if new.item_key is not None:
+                known = await messages.find_by_item_key(self.tx, self.access, new.item_key)
             if known is None:
-                raise Problem(
-                    503, "database_unavailable", "The same item is being stored; try again."
-                )
+                return await self._known_by_channel(head, new)
+            if known.conversation_pk != head.pk:
+                raise _key_taken(new.item_key)
             if new.is_repeat_lasting or self.now_us - known.created_at <= REPEAT_WINDOW_US:
                 return known
             await messages.forget_item_key(self.tx, self.access, known.message_id)
-        raise Problem(503, "database_unavailable", "The same item is being stored; try again.")
+        raise _try_again()
 
-    async def _known(self, head: Head, new: NewMessage) -> Known | None:
-        known = None
-        if new.item_key is not None:
-            known = await messages.find_by_item_key(self.tx, self.access, new.item_key)
-        if known is None and new.external_id is not None:
+    async def _known_by_channel(self, head: Head, new: NewMessage) -> Known:
+        """Find the message of a channel's own id, which is honoured for ever."""
+        if new.external_id is not None:
             known = await messages.find_by_external_id(
                 self.tx, self.access, head.pk, new.external_id
             )
-        return known
+            if known is not None:
+                return known
+        raise _try_again()
 
     async def _repeat(self, new: NewMessage, known: Known) -> StoredItem:
         detail_id: int | None = None
@@ -207,6 +209,15 @@ class Unit:
             last_at=max(times),
             now_us=self.now_us,
         )
+
+
+def _key_taken(item_key: str | None) -> Problem:
+    """Refuse, loudly, what would otherwise count as stored and be nowhere."""
+    return invalid("item_key", f"{item_key!r} belongs to another item; make a new one.")
+
+
+def _try_again() -> Problem:
+    return Problem(503, "database_unavailable", "The same item is being stored; try again.")
 
 
 async def _in_unit(
@@ -308,6 +319,8 @@ async def add_files(
         await messages.lock(unit.tx, access, message_id)
         keys = [received.item_key for received in files if received.item_key is not None]
         known = await attachments.find_by_item_keys(unit.tx, access, keys) if keys else []
+        if any(owner != message_id for _, owner, _ in known):
+            raise _key_taken(keys[0].rpartition(":")[0])
         if known and (is_repeat_lasting or unit.now_us - known[0][2] <= REPEAT_WINDOW_US):
             ids = [attachment_id for attachment_id, _, _ in known]
             return Applied(head, [StoredItem(message_id, None, True, ids)])

@@ -22,6 +22,7 @@ from agentsight.server.problems import Problem, required, too_large
 from agentsight.server.text import mend_value
 
 T = TypeVar("T")
+_KEPT = "agentsight.kept_bytes"
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 
 
@@ -47,6 +48,15 @@ class BodyBudget:
     def give_back(self, n_bytes: int) -> None:
         """Count `n_bytes` less."""
         self.held_bytes -= n_bytes
+
+    def keep(self, scope: Any, n_bytes: int) -> None:
+        """Count a decoded body's bytes until its request has ended: what it says lives as long."""
+        self.held_bytes += n_bytes
+        scope[_KEPT] = scope.get(_KEPT, 0) + n_bytes
+
+    def end_request(self, scope: Any) -> None:
+        """Give back what `keep` counted. Called when a request has ended, however it did."""
+        self.held_bytes -= scope.pop(_KEPT, 0)
 
 
 async def receive_chunks(receive: Receive) -> AsyncIterator[bytes]:
@@ -197,7 +207,8 @@ def missing_field(message: str) -> str | None:
 class JsonRequest(Request[Any, Any, Any]):
     """A request whose JSON body is read with our limits and mended.
 
-    The bytes are not kept: a handler that takes `data` has the decoded value only.
+    The bytes are not kept: a handler that takes `data` has the decoded value only. They count as
+    held until the request ends, since their texts (a file in base64) live on in the value.
     """
 
     async def json(self) -> Any:
@@ -206,7 +217,9 @@ class JsonRequest(Request[Any, Any, Any]):
         headers = {name.lower(): value for name, value in self.headers.items()}
         chunks = receive_chunks(self.receive)
         async with limited_body(chunks, headers, budget) as raw:
-            return decode_json(raw) if raw.strip() else {}
+            value = decode_json(raw) if raw.strip() else {}
+            budget.keep(self.scope, len(raw))
+        return value
 
     async def body(self) -> bytes:
         """Stand in for the framework's unlimited reading; only `json` reads bodies."""
