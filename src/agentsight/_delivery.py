@@ -27,6 +27,8 @@ from agentsight.exceptions import ConversationNetworkException
 
 _MAX_BATCH_BYTES: Final = MAX_JSON_BODY_BYTES - MIB
 """Of items; the rest is room for the conversation (64 KiB of metadata) and the files' names."""
+UNWELCOME_STATUSES: Final = frozenset({401, 403, 404, 405})
+"""A wrong key or a wrong address (an endpoint that ends in `/api`): no item is the worse for it."""
 _GZIP_FROM_BYTES: Final = 8 * 1024
 _JSON_TIMEOUT_S: Final = 15.0
 _FILES_TIMEOUT_S: Final = 45.0
@@ -145,7 +147,7 @@ class _Attempt:
         """Note what the reply says; return what is to be sent next instead of this chunk."""
         if reply.status in (200, 201):
             return self._stored(reply, chunk)
-        if reply.status < 400 or reply.status in (401, 403) or is_passing(reply):
+        if reply.status < 400 or reply.status in UNWELCOME_STATUSES or is_passing(reply):
             self.retry_after_s = retry_after_s(reply)
             self._stop(None, reply)
             return []

@@ -17,7 +17,7 @@ import json
 import os
 import uuid
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from agentsight._contract import MIB
 from agentsight._files import File, PathSource
@@ -37,7 +37,9 @@ class Journal:
         self._descriptor = descriptor
         self._owner = owner
         self._line_by_key: dict[str, tuple[int, int]] = {}
-        self._size = self._append(owner)
+        self._size = 0
+        self._is_torn = False
+        self._append(owner)
 
     @classmethod
     def open(cls, directory: str, api_key: str, endpoint: str) -> Journal | None:
@@ -51,7 +53,7 @@ class Journal:
             name = f"{os.getpid()}-{uuid.uuid4().hex}"
             path = os.path.join(directory, name + ".jsonl")
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-            _lock(descriptor)
+            _lock(descriptor, wait=True)  # one that recovers may be looking into it just now
             return cls(directory, name, descriptor, owner)
         except (OSError, ImportError) as error:
             say("ERROR", "the spool directory cannot be used", directory=directory, reason=error)
@@ -71,12 +73,12 @@ class Journal:
                 "mode": item.mode,
                 "files": [[file.item_key, file.filename, file.mime_type] for file in files],
             }
-            start = self._size
-            n_bytes = self._append({"put": line})
-            self._line_by_key[item.item_key] = (start, n_bytes)
-            self._size += n_bytes
+            self._append_item(line)
         except (OSError, ValueError) as error:
             say("ERROR", "an item is kept in memory only", reason=error)
+            for file in item.files:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path_of_copy(file.item_key))
             return item
         for file in item.files:
             file.source.close()
@@ -88,10 +90,12 @@ class Journal:
         if not known:
             return
         with _told("the journal cannot be written; items may be sent again, which is harmless"):
-            self._size += self._append({"done": known})
+            self._append({"done": known})
             if not self._line_by_key:
                 os.ftruncate(self._descriptor, 0)
-                self._size = self._append(self._owner)
+                self._size = 0
+                self._is_torn = False
+                self._append(self._owner)
             elif self._size > _REWRITE_FROM_BYTES and self._live_bytes() < self._size // 4:
                 self._rewrite()
 
@@ -99,7 +103,7 @@ class Journal:
         """Note which conversation an item belongs to after all."""
         if item_key in self._line_by_key:
             with _told("the journal cannot be written"):
-                self._size += self._append({"adopt": [item_key, conversation_id]})
+                self._append({"adopt": [item_key, conversation_id]})
 
     def recover(self) -> list[Item]:
         """Take over the items that dead processes left with the same key and endpoint."""
@@ -107,12 +111,21 @@ class Journal:
         with _told("the spool directory cannot be read"):
             names = [name for name in os.listdir(self._directory) if name.endswith(".jsonl")]
             paths = [os.path.join(self._directory, name) for name in names]
-            for path in sorted(paths, key=lambda path: (os.path.getmtime(path), path)):
+            for path in sorted(paths, key=lambda path: (_modified_at(path), path)):
                 if path != self._path(".jsonl"):
-                    items += self._take_over(path)
+                    items += self._recover_from(path)
         if items:
             say("WARNING", "items of an earlier process are sent now", items=len(items))
         return items
+
+    def _recover_from(self, path: str) -> list[Item]:
+        try:
+            return self._take_over(path)
+        except FileNotFoundError:
+            return []  # another process was faster
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            say("ERROR", "a journal cannot be read and stays", file=path, reason=repr(error))
+            return []
 
     def close(self) -> None:
         """Let go of the journal; remove it where nothing is left in it."""
@@ -137,15 +150,26 @@ class Journal:
         return os.path.join(self._directory, self._name + ending)
 
     def _append(self, value: object) -> int:
+        """Write a line and return its length."""
         line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
+        if self._is_torn:  # what is torn is skipped when read, and must not take this line with it
+            line = b"\n" + line
         n_written = os.write(self._descriptor, line)
-        if n_written < len(line):  # the disk is full; a torn line is skipped when read
-            os.write(self._descriptor, b"\n")
+        self._size += n_written
+        self._is_torn = n_written < len(line)
+        if self._is_torn:  # the disk is full
             raise OSError(f"only {n_written} of {len(line)} bytes were written")
         return n_written
 
+    def _append_item(self, line: dict[str, Any]) -> None:
+        start = self._size
+        self._line_by_key[line["item_key"]] = (start, self._append({"put": line}))
+
+    def _path_of_copy(self, key: str) -> str:
+        return self._path(f".{key}.bin")
+
     def _copy(self, file: File) -> File:
-        path = self._path(f".{file.item_key}.bin")
+        path = self._path_of_copy(file.item_key)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as copy:
             copy.writelines(file.source.chunks())
         return file._replace(source=PathSource(path, is_ours=True))
@@ -164,22 +188,24 @@ class Journal:
         descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         _lock(descriptor)
         old, self._descriptor = self._descriptor, descriptor
-        self._size = self._append(self._owner)
+        self._size = 0
+        self._is_torn = False
+        self._append(self._owner)
         for key, line in lines:
             os.write(descriptor, line)
             self._line_by_key[key] = (self._size, len(line))
             self._size += len(line)
         for line in adopted:
             if line["adopt"][0] in self._line_by_key:
-                self._size += self._append(line)
+                self._append(line)
         os.replace(fresh, self._path(".jsonl"))
         os.close(old)
 
     def _take_over(self, path: str) -> list[Item]:
         descriptor = os.open(path, os.O_RDWR)
         try:
-            if not _lock(descriptor):
-                return []  # its process lives
+            if not _lock(descriptor) or not _is_still(path, descriptor):
+                return []  # its process lives, or another one has just taken it over
             lines = list(self._lines(descriptor))
             if lines[:1] != [self._owner]:
                 if len(lines) > 1:
@@ -196,14 +222,11 @@ class Journal:
     def _adopted(self, line: dict[str, Any], name: str) -> Item:
         files: list[File] = []
         for key, filename, mime_type in line["files"]:
-            mine = self._path(f".{key}.bin")
+            mine = self._path_of_copy(key)
             with contextlib.suppress(FileNotFoundError):  # then its sending says so
                 os.replace(os.path.join(self._directory, f"{name}.{key}.bin"), mine)
             files.append(File(key, filename, mime_type, PathSource(mine, is_ours=True)))
-        start = self._size
-        n_bytes = self._append({"put": line})
-        self._line_by_key[line["item_key"]] = (start, n_bytes)
-        self._size += n_bytes
+        self._append_item(line)
         return Item(
             line["kind"],
             line["conversation_id"],
@@ -225,8 +248,10 @@ class Journal:
         with open(os.dup(descriptor), "rb") as file:
             file.seek(0)
             for line in file:
-                with contextlib.suppress(ValueError):  # torn by the crash
-                    yield json.loads(line)
+                with contextlib.suppress(ValueError, RecursionError):  # torn by the crash
+                    value: object = json.loads(line)
+                    if isinstance(value, dict):
+                        yield cast("dict[str, Any]", value)
 
 
 def _live(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -242,12 +267,27 @@ def _live(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(line_by_key.values())
 
 
-def _lock(descriptor: int) -> bool:
+def _modified_at(path: str) -> float:
+    try:
+        return os.path.getmtime(path)
+    except FileNotFoundError:
+        return 0.0
+
+
+def _is_still(path: str, descriptor: int) -> bool:
+    """Say whether a path names the open file, which may have been taken over meanwhile."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(descriptor: int, *, wait: bool = False) -> bool:
     """Lock a file for as long as it is open; False where another holds it."""
     import fcntl
 
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     return True

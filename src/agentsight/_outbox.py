@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from agentsight._items import new_item
 from agentsight._spool import Item, Spool
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from agentsight.enums import Environment
 
 T = TypeVar("T")
+
+_LONGEST_PAUSE_S: Final = 3600.0
+"""However much longer a server, or a proxy before it, asks us to stay away."""
 
 
 class Sender(Protocol):
@@ -88,7 +91,8 @@ class Outbox:
             delivery = tracker.run(deliver(conversation_id, items, environment))
             done = [outcome.item for outcome in delivery.outcomes if outcome.is_final]
             if delivery.retry_after_s is not None:
-                self._not_before = tracker.runtime.clock() + delivery.retry_after_s
+                pause_s = min(delivery.retry_after_s, _LONGEST_PAUSE_S)
+                self._not_before = tracker.runtime.clock() + pause_s
             _tell(delivery)
             return delivery
         finally:

@@ -172,12 +172,15 @@ class ConversationTracker(SyncClient):
             ConversationApiException: the server refuses it.
         """
         item = self._opening(locals(), is_used=False)
+        from agentsight._delivery import UNWELCOME_STATUSES
+
         self._current.opened(str(item.conversation_id))
         if not self._outbox.spool.append(item):
             return
         delivery = self._outbox.send(str(item.conversation_id), only=item)
         for outcome in delivery.outcomes:
-            if outcome.error is not None and (outcome.is_final or outcome.status in (401, 403)):
+            is_refused = outcome.is_final or outcome.status in UNWELCOME_STATUSES
+            if outcome.error is not None and is_refused:
                 raise ConversationApiException(outcome.error, outcome.status, outcome.response_data)
 
     def get_or_create_conversation(

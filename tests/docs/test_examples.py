@@ -28,7 +28,8 @@ from tests.support.server import LiveServer, bare_environment
 TIMEOUT_S = 300
 PAGES = ("quickstart.md", "sdk.md", "http-api.md", "self-hosting.md")
 """The pages with commands; `proxies.md` and its configurations have tests of their own."""
-OTHERS = ("proxies.md",)
+OTHERS = ("benchmarks.md", "proxies.md")
+"""Run by `make bench` and by tests/proxies."""
 _PORTS = (8000, 8001, 8002, 8003)
 _POSTGRESQL = "postgresql://agentsight:secret@127.0.0.1:5432/"
 

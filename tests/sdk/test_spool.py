@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentsight import ConversationTracker
+from agentsight import _journal as journals
 from agentsight._files import read_attachments
 from agentsight._journal import Journal
 from agentsight._spool import Item, Spool
@@ -172,6 +173,86 @@ def test_a_torn_last_line_is_skipped(
     with journal.open("ab") as torn:
         torn.write(b'{"put":{"kind":"quest')
     assert list(make_tracker(spool_dir=tmp_path).flush()) == ["c"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"1", b'"put"', b"[]", b'{"put":{"item_key":"x"}}', b'{"put":1}', b"[" * 100_000, b"\0" * 99],
+)
+def test_lines_that_are_not_ours_never_stop_tracking(
+    make_tracker: MakeTracker, server: ScriptServer, tmp_path: Path, line: bytes
+) -> None:
+    """Of a power cut, or of another version: the journal stays where it cannot be understood."""
+    make_crash(tmp_path, server.url, "t.get_or_create_conversation('c')")
+    [journal] = tmp_path.glob("*.jsonl")
+    with journal.open("ab") as torn:
+        torn.write(line + b"\n")
+    tracker = make_tracker(spool_dir=tmp_path)
+    tracker.get_or_create_conversation("d")
+    assert "d" in tracker.flush()
+    assert "c" in [seen.json["conversation"]["conversation_id"] for seen in server.seen] or (
+        journal.exists()
+    )
+
+
+def test_a_full_disk_tears_one_line_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is journaled afterwards survives, also through a rewriting; no copy stays behind."""
+    monkeypatch.setattr("agentsight._journal._REWRITE_FROM_BYTES", 100)
+    journal = Journal.open(str(tmp_path), KEY, "http://x")
+    assert journal is not None
+    real, room = os.write, [20, 0]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if not room:
+            return real(descriptor, data)
+        left = room.pop(0)
+        if not left:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data[:left])
+
+    monkeypatch.setattr(os, "write", write)
+    with_file = item(0)._replace(files=read_attachments([b"x"], "base64"))
+    assert journal.put(with_file) is with_file
+    journal.put(item(1))
+    assert list(tmp_path.glob("*.bin")) == []
+    journal.put(item(2))
+    for n in range(3, 9):
+        journal.put(item(n))
+        journal.forget([f"key-{n}"])
+    journal.abandon()
+    again = Journal.open(str(tmp_path), KEY, "http://x")
+    assert again is not None
+    assert [one.item_key for one in again.recover()] == ["key-2"]
+    again.abandon()
+
+
+def test_a_journal_is_taken_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opened it before another one took it over finds that it is not its file any more."""
+    dead = Journal.open(str(tmp_path), KEY, "http://x")
+    assert dead is not None
+    dead.put(item(1)._replace(files=read_attachments([b"x"], "base64")))
+    dead.abandon()
+    first = Journal.open(str(tmp_path), KEY, "http://x")
+    second = Journal.open(str(tmp_path), KEY, "http://x")
+    assert first is not None
+    assert second is not None
+    taken: list[list[Item]] = []
+    real = journals._lock
+
+    def lock(descriptor: int, *, wait: bool = False) -> bool:
+        if not taken:
+            taken.append([])
+            taken[0] = first.recover()
+        return real(descriptor, wait=wait)
+
+    monkeypatch.setattr(journals, "_lock", lock)
+    assert second.recover() == []
+    [[found]] = taken
+    assert b"".join(found.files[0].source.chunks()) == b"x"
+    first.abandon()
+    second.abandon()
 
 
 def test_a_directory_that_cannot_be_used_never_stops_tracking(

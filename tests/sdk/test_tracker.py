@@ -242,6 +242,8 @@ def test_a_refusal_that_names_nothing_is_narrowed_down(
         Answer(403, {"detail": "read only", "code": "permission_denied"}),
         Answer(400, b"<html>a proxy</html>"),
         Answer(404, b"<html>a proxy</html>"),
+        Answer(404, {"detail": "Not found.", "code": "not_found"}),
+        Answer(405, {"detail": "Method not allowed.", "code": "method_not_allowed"}),
         Answer(413, b"<html>a proxy</html>"),
         Answer(302, b"", (("Location", "/elsewhere/"),)),
         Answer(202, {}),
@@ -275,6 +277,17 @@ def test_retry_after_holds_for_the_next_send_too(
     result = tracker.send_tracked_data()
     assert "asked to wait 3600 s" in result["items"][0]["error"]
     assert (len(server.seen), world.slept) == (1, [])
+    world.now += 3601
+    assert tracker.send_tracked_data()["summary"]["errors"] == 0
+
+
+def test_nobody_is_left_alone_for_years(
+    tracker: ConversationTracker, server: ScriptServer, world: World
+) -> None:
+    """A Retry-After that is a slip, of a proxy perhaps, counts as an hour."""
+    server.answers = [Answer(503, b"", (("Retry-After", "999999999"),))]
+    tracker.get_or_create_conversation("c")
+    tracker.send_tracked_data()
     world.now += 3601
     assert tracker.send_tracked_data()["summary"]["errors"] == 0
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import pytest
 
-from tests.support.http import House, People
+from tests.support.http import House, People, open_house
 
 pytestmark = pytest.mark.anyio
 
@@ -32,3 +36,21 @@ async def test_round_trip(house: House, people: People) -> None:
     assert tracked.status == 201
     read = await people.alice.get(f"/api/conversations/{pk}/")
     assert [m["content"] for m in read.json()["messages"]] == ["hi"]
+
+
+async def test_a_start_removes_what_a_crash_left_of_uploads(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    """Nobody else ever would; what an upload may still write to stays."""
+    path = tmp_path / "agentsight.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    async with open_house(f"sqlite:///{path}", tmp_path) as house:
+        store = house.parts.blobs.local_path("x")
+        assert store is not None
+        folder = store.parent / "tmp"
+        folder.mkdir(exist_ok=True)
+    for name, age_s in (("old", 25 * 3600), ("new", 60)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    async with open_house(f"sqlite:///{path}", tmp_path):
+        assert [file.name for file in folder.iterdir()] == ["new"]

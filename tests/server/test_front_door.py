@@ -191,3 +191,11 @@ async def test_a_client_that_reads_only_when_it_has_sent_all(house: House, http:
         answer = await asyncio.to_thread(send, int(base.rpartition(":")[2]))
     assert answer.startswith(b"HTTP/1.1 401 ")
     assert b'"code":"not_authenticated"' in answer
+
+
+async def test_answers_of_the_api_are_kept_by_nobody(people: People) -> None:
+    """They hold transcripts, and links that open without a key."""
+    pk = await people.alice.conversation()
+    for path in ("", f"{pk}/", f"{pk}/attachments/", "lookup/?conversation_id=c"):
+        answer = await people.alice.get(f"/api/conversations/{path}")
+        assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")

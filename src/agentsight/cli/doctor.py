@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 from typing import TYPE_CHECKING
@@ -40,6 +39,8 @@ def add_commands(groups: Groups) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything; 1 when something must be mended, else 0."""
+    import asyncio  # `--help` does not need it
+
     as_json: bool = arguments.json
     try:
         settings = read_settings(arguments)

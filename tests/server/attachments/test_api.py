@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from agentsight.server.attachments import store
+from agentsight.server.blobs.errors import StorageFull, StorageUnavailable
+from agentsight.server.db.errors import DatabaseFull
 from tests.support.http import House, People, Person, base64_file, path_of
 
 pytestmark = pytest.mark.anyio
@@ -203,3 +206,42 @@ async def test_types(people: People, declared: str, filename: str, type_name: st
     pk = await people.alice.conversation()
     shown = await upload(people.alice, pk, base64_file(b"\x00\x01", filename, mime_type=declared))
     assert shown["attachments"][0]["type"] == type_name
+
+
+@pytest.mark.parametrize("error", [StorageFull("full"), StorageUnavailable("away")])
+async def test_a_store_that_fails_at_the_second_file_keeps_nothing_of_the_first(
+    house: House, people: People, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A disk that is full must not be filled further by every resend."""
+    pk = await people.alice.conversation()
+    before, real, created = house.objects(), house.parts.blobs.create, []
+
+    async def create(key: str) -> Any:
+        created.append(key)
+        if len(created) > 1:
+            raise error
+        return await real(key)
+
+    monkeypatch.setattr(house.parts.blobs, "create", create)
+    body = {"conversation": pk, "attachments": [base64_file(b"1"), base64_file(b"2")]}
+    answer = await people.alice.post(UPLOAD, body)
+    assert answer.status in (503, 507)
+    assert (len(created), house.objects()) == (2, before)
+
+
+async def test_a_full_database_keeps_no_file(
+    house: House, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No row names what was received."""
+    pk = await people.alice.conversation()
+    before = house.objects()
+
+    async def insert_blob(*_args: Any, **_named: Any) -> None:
+        raise DatabaseFull("no room left")
+
+    monkeypatch.setattr(store, "insert_blob", insert_blob)
+    answer = await people.alice.post(
+        UPLOAD, {"conversation": pk, "attachments": [base64_file(b"of a full database")]}
+    )
+    assert answer.is_error(507, "storage_full")
+    assert house.objects() == before

@@ -443,3 +443,13 @@ async def test_an_exact_list_is_never_cut(small_house: House) -> None:
     assert len((await read(alice, pk))["messages"]) == 150
     [cut] = (await alice.get(LIST)).json()["results"]
     assert (cut["messages"], cut["messages_omitted"]) == ([], True)
+
+
+async def test_no_filter_is_too_long_for_a_database(people: People) -> None:
+    """A path of more keys than SQLite joins tables, and more columns than it orders by."""
+    await people.alice.conversation()
+    path = ".".join("a" * 50)
+    assert (await people.alice.get(LIST, {"metadata": f"{path}:x"})).status == 200
+    assert (await people.alice.get(LIST, {"metadata": f"a.{path}:x"})).is_error(400, "invalid")
+    answer = await people.alice.get(LIST, {"ordering": ",".join(["id", "-id"] * 2000)})
+    assert answer.json()["count"] == 1

@@ -39,7 +39,8 @@ values = st.recursive(
     ),
     max_leaves=5,
 )
-metadata = st.none() | st.dictionaries(st.sampled_from(KEYS), values, min_size=1, max_size=4)
+documents = st.dictionaries(st.sampled_from(KEYS), values, min_size=1, max_size=4)
+metadata = st.integers(0, 4).flatmap(lambda n: documents if n else st.none())
 
 messages = st.fixed_dictionaries(
     {"type": st.just("message"), "content": texts, "timestamp": times}
@@ -79,7 +80,7 @@ conversations = st.fixed_dictionaries(
         "messages": st.lists(messages, max_size=4),
         "feedbacks": st.lists(feedbacks, max_size=2),
         "is_marked": st.booleans(),
-        "is_deleted": st.booleans(),
+        "is_deleted": st.sampled_from([False, False, False, True]),
     }
 )
 worlds = st.lists(conversations, min_size=1, max_size=4, unique_by=lambda c: c["conversation_id"])
@@ -184,7 +185,7 @@ def metadata_filters(draw: st.DrawFn, world: list[dict[str, Any]]) -> str:
     """Draw one or two `path:value` pairs, of leaves that are there or nearly."""
     known = [pair for c in world for pair in _leaves(c["metadata"] or {}, ())]
     pieces: list[str] = []
-    for _ in range(draw(st.integers(1, 2))):
+    for _ in range(draw(st.sampled_from([1, 1, 1, 2]))):
         if known and draw(st.integers(0, 5)):
             path, leaf = draw(st.sampled_from(known))
             text = draw(st.sampled_from(_writings(leaf)))

@@ -100,6 +100,37 @@ async def test_an_external_id_is_unique_in_its_conversation(people: People) -> N
     assert (message["external_id"], message["content"]) == ("wamid.1", "a")
 
 
+async def test_an_external_id_is_honoured_for_ever(house: House, people: People) -> None:
+    """Also after the window of the body's own key, and with another body."""
+    pk = await people.alice.conversation()
+    body = {"conversation": pk, "content": "hi", "timestamp": TIME, "external_id": "wamid.2"}
+    first = await people.alice.post("/api/track/", body)
+    house.clock.move(AFTER_WINDOW_S)
+    for changed in ({}, {"content": "edited", "timestamp": "2026-09-22T00:00:00Z"}):
+        again = await people.alice.post("/api/track/", body | changed)
+        assert (again.status, again.json()["id"]) == (200, first.json()["id"])
+
+
+async def test_a_key_of_another_conversation_is_refused_loudly(people: People) -> None:
+    """Answering "stored before" would lose the item: nothing of it is in its conversation."""
+    one, two = await people.alice.conversation("1"), await people.alice.conversation("2")
+    first = await people.alice.message(one, item_key="k")
+    answer = await people.alice.post(
+        "/api/track/", {"conversation": two, "content": "x", "item_key": "k"}
+    )
+    assert answer.is_error(400, "invalid")
+    assert "item_key" in answer.json()
+    other = await people.alice.message(one)
+    files = {"item_key": "f", "attachments": [base64_file()]}
+    assert (await people.alice.post("/api/attachments/", files | {"message": first})).status == 201
+    answer = await people.alice.post("/api/attachments/", files | {"message": other})
+    assert answer.is_error(400, "invalid")
+    judged = {"sentiment": "positive", "item_key": "j"}
+    url = "/api/conversation-feedbacks/"
+    assert (await people.alice.post(url, judged | {"conversation": one})).status == 201
+    assert (await people.alice.post(url, judged | {"conversation": two})).is_error(400, "invalid")
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [

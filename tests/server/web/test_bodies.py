@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentsight.server.ingest import service
 from agentsight.server.problems import Problem
 from agentsight.server.web.bodies import (
     BodyBudget,
@@ -155,6 +156,21 @@ def test_missing_fields_are_recognised() -> None:
     assert missing_field("Expected `object`, got `array`") is None
 
 
+@pytest.mark.parametrize("piece", [b"[],", b"{},", b"1,"])
+def test_a_small_body_of_countless_values_is_refused(piece: bytes) -> None:
+    """Before it is decoded: 64 KB of gzip would take the whole process with them."""
+    raw = b"[" + piece * 4_000_001 + b"1]"
+    with pytest.raises(Problem) as caught:
+        decode_json(raw)
+    assert (caught.value.status, caught.value.code) == (413, "too_large")
+
+
+def test_one_long_text_is_never_too_many_values() -> None:
+    """Whatever it holds: a refusal would lose a message."""
+    text = "[" * 1024 * 1024
+    assert decode_json(json.dumps({"content": text}).encode()) == {"content": text}
+
+
 # --- Through the application ----------------------------------------------------------------------
 
 
@@ -224,3 +240,23 @@ async def test_a_json_body_is_given_back_after_a_refusal(narrow: House) -> None:
             headers=JSON | {"transfer-encoding": "chunked"},
         )  # fmt: skip
         assert budget.held_bytes == 0
+
+
+async def test_a_body_is_held_until_its_request_ends(
+    narrow: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its texts are as large as its bytes were, and live until everything is stored."""
+    alice = (await narrow.people()).alice
+    budget: BodyBudget = narrow.app.app.state.body_budget
+    seen: list[int] = []
+    real = service.apply_items
+
+    async def look(*args: Any) -> Any:
+        seen.append(budget.held_bytes)
+        return await real(*args)
+
+    monkeypatch.setattr(service, "apply_items", look)
+    answer = await alice.post("/api/track/", {"conversation_id": "c", "content": "x" * 2000})
+    assert answer.status == 201
+    assert seen[0] > 2000
+    assert budget.held_bytes == 0

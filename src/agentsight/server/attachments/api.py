@@ -1,6 +1,6 @@
 """Doors to files: the one call, the signed links, the permanent address.
 
-`/files/…` and the one call are asked most; `app.py` mounts their plain ASGI forms (`serve_link`,
+`/files/…` and the one call are asked most; `front_door.py` calls their plain forms (`serve_link`,
 `answer_conversation_files`) before the framework, and the handlers here document and share them.
 """
 

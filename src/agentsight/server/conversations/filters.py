@@ -257,7 +257,7 @@ def number_text(text: str) -> str | None:
     if _NUMBER.fullmatch(text) is None:
         return None
     exact = Decimal(text)
-    if exact == exact.to_integral_value() and abs(exact) < 2**63:
+    if exact == exact.to_integral_value() and -(2**63) <= exact < 2**63:
         return str(int(exact))
     shortest = repr(float(text))
     return shortest if Decimal(shortest) == exact else None

@@ -70,8 +70,7 @@ class Database(Protocol):
 
         A unit must not touch anything but its `tx` (no bytes, no clock, no network), since it may
         run again (after a serialization failure, a lost connection, a neighbour that filled the
-        disk). Cancelling the caller does not undo a unit that is
-        already waiting or running.
+        disk). A caller that is cancelled meanwhile does not know whether the unit was committed.
 
         Raises:
             DatabaseUnavailable: Not now (locked by others, connection lost, closing).

@@ -60,7 +60,6 @@ _ACTION_COLUMNS = (
     "a.message_id, a.id, a.name, a.started_at, a.started_at_text, a.ended_at, a.ended_at_text,"
     " a.duration_ms, a.tools_used, a.response, a.error_message, a.metadata"
 )
-# constants of this file
 _ACTIONS = sql(
     f"SELECT {_ACTION_COLUMNS} FROM actions a"  # constants of this file
     " WHERE a.agent_id = $1 AND a.message_id = ANY($2::bigint[]) ORDER BY a.message_id, a.id"
