@@ -117,6 +117,20 @@ async def test_equal_bytes_of_two_agents_are_two_objects(house: House, people: P
     assert len(house.objects() - before) == 3
 
 
+async def test_lost_bytes_come_back_when_they_are_sent_again(house: House, people: People) -> None:
+    """A file removed behind our back is 410; the same bytes, sent anew, mend every link to them."""
+    before = house.objects()
+    pk = await people.alice.conversation()
+    [first] = (await upload(people.alice, pk, base64_file(b"lost", "1.txt")))["attachments"]
+    [key] = house.objects() - before
+    await house.parts.blobs.delete(key)
+    assert (await house.stranger.get(path_of(first["file_url"]))).status == 410
+    [again] = (await upload(people.alice, pk, base64_file(b"lost", "2.txt")))["attachments"]
+    for file in (first, again):
+        assert (await house.stranger.get(path_of(file["file_url"]))).body == b"lost"
+    assert len(house.objects() - before) == 1
+
+
 async def test_equal_bytes_at_once_are_one_object(house: House, people: People) -> None:
     """Side by side, one blob comes to be, and no upload is refused."""
     before = house.objects()

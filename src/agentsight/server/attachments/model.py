@@ -17,7 +17,8 @@ class ReceivedFile:
     """A file whose bytes are durable under `object_key` and whose row is not written yet.
 
     `declared_mime_type` is the sender's word as it came, `detected_mime_type` what the first bytes
-    say; `sha256` is lower-case hex; `metadata` is JSON text.
+    say; `sha256` is lower-case hex; `metadata` is JSON text. `lost_object_key` names the object of
+    a blob row with the same bytes, where that object was found missing.
     """
 
     filename: str
@@ -29,6 +30,7 @@ class ReceivedFile:
     size_bytes: int
     metadata: str | None = None
     item_key: str | None = None
+    lost_object_key: str | None = None
 
 
 # Structs where many are made for one answer: a frozen dataclass takes 18 times as long to make.

@@ -96,9 +96,23 @@ class Receiving:
             stored.size_bytes,
             metadata,
             item_key,
+            await self._lost_object(stored.sha256),
         )
         self.files.append(received)
         return received
+
+    async def _lost_object(self, sha256: str) -> str | None:
+        """Return the key of an object that a row of these bytes names and that is not there.
+
+        Without this look, bytes lost behind our back (a restore of half a backup) could never be
+        brought back: the new ones would be dropped for the row's sake.
+        """
+        access, blobs = self.access, self.parts.blobs
+        key = await self.parts.db.read(lambda tx: store.find_object(tx, access, sha256))
+        if key is None or await blobs.size(key) is not None:
+            return None
+        log.error("an object was not there and is stored anew: %s", key)
+        return key
 
 
 def clean_declared(mime_type: str | None) -> str | None:
@@ -175,11 +189,14 @@ async def _blob_of(
     for _ in range(2):
         known = await store.find_blob(tx, access, received.sha256)
         if known is not None:
-            return known, False
+            is_mended = received.lost_object_key is not None and await store.replace_object(
+                tx, access, known, received, lost_key=received.lost_object_key, now_us=now_us
+            )
+            return known, is_mended
         made = await store.insert_blob(tx, access, received, now_us=now_us)
         if made is not None:
             return made, True
-    raise Problem(503, "database_unavailable", "The blob is being removed; try again.")
+    raise Problem(503, "busy", "The same bytes are being stored or removed; try again.")
 
 
 async def conversation_files(parts: Parts, access: Access, pk: ConversationPk) -> ConversationFiles:

@@ -23,6 +23,13 @@ from agentsight.server.ids import AttachmentId, BlobId, ConversationPk, MessageI
 _FIND_BLOB = sql(
     "SELECT id FROM blobs WHERE agent_id = $1 AND sha256 = $2 AND state = 'stored' FOR SHARE"
 )
+_FIND_OBJECT = sql(
+    "SELECT object_key FROM blobs WHERE agent_id = $1 AND sha256 = $2 AND state = 'stored'"
+)
+_REPLACE_OBJECT = sql(
+    "UPDATE blobs SET object_key = $4, updated_at = $5"
+    " WHERE agent_id = $1 AND id = $2 AND object_key = $3 AND state = 'stored'"
+)
 _INSERT_BLOB = sql(
     "INSERT INTO blobs (agent_id, uid, object_key, sha256, size_bytes, state, detected_mime_type,"
     " created_at, updated_at) VALUES ($1, $2, $3, $4, $5, 'stored', $6, $7, $7)"
@@ -82,6 +89,27 @@ _OWNED = sql(_SERVED_COLUMNS + " WHERE a.uid = $1 AND a.agent_id = $2")
 async def find_blob(tx: Tx, access: Access, sha256: str) -> BlobId | None:
     """Find the agent's stored blob of these bytes, and keep it from going until the unit ends."""
     return await tx.value(_FIND_BLOB, access.agent_id, sha256)
+
+
+async def find_object(tx: Tx, access: Access, sha256: str) -> str | None:
+    """Return the key of the object that holds these bytes, as the agent's blob row says."""
+    return await tx.value(_FIND_OBJECT, access.agent_id, sha256)
+
+
+async def replace_object(
+    tx: Tx,
+    access: Access,
+    blob_id: BlobId,
+    received: ReceivedFile,
+    *,
+    lost_key: str,
+    now_us: int,
+) -> bool:
+    """Let a blob name a new object of the same bytes; False when somebody else was first."""
+    done = await tx.execute(
+        _REPLACE_OBJECT, access.agent_id, blob_id, lost_key, received.object_key, now_us
+    )
+    return done == 1
 
 
 async def insert_blob(
