@@ -50,6 +50,11 @@ make_venv() {
     .venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 }
 
+# The Node.js inside basedpyright's and Playwright's wheels needs a library that a bare Debian lacks.
+has_libatomic() {
+    PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -q 'libatomic\.so\.1'
+}
+
 if [ -e "$stamp" ] && [ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt requirements/constraints.txt ]; then
     exit 0
 fi
@@ -58,6 +63,12 @@ say "Setting up .venv ($what): a minute the first time, nothing afterwards."
 arguments=(--constraint requirements/constraints.txt --editable '.[server]')
 [ "$what" = dev ] && arguments+=(--group dev)
 .venv/bin/python -m pip install --quiet "${arguments[@]}"
+if [ "$what" = dev ] && ! has_libatomic; then
+    say "Installing Debian's libatomic1."
+    { as_root apt-get update -qq \
+        && as_root apt-get install -y -qq -o Dpkg::Use-Pty=0 libatomic1; } >/dev/null \
+        || say "Install libatomic1 for the type checker and the browser tests."
+fi
 touch "$stamp"
 [ "$what" = dev ] && touch .venv/.made-for-server
 exit 0
