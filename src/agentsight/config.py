@@ -30,7 +30,7 @@ class Config:
     Args:
         api_key: AGENTSIGHT_API_KEY; blank means none.
         endpoint: AGENTSIGHT_API_ENDPOINT, the server's address; default `http://127.0.0.1:8000`.
-        app_url: AGENTSIGHT_APP_URL, where people see the dashboard; default the endpoint.
+        app_url: AGENTSIGHT_APP_URL, the address that errors name to people; default the endpoint.
         environment: AGENTSIGHT_ENVIRONMENT. Where set, it wins over the `environment` argument of
             the tracker, as it did in 0.0.x: who deploys decides, not the code.
         conversation_id: AGENTSIGHT_CONVERSATION_ID, used where no conversation is open.

@@ -20,6 +20,7 @@ _SQL = re.compile(
 OPEN_ROUTES = {
     "/",
     "/api/v1/probe",
+    "/app",
     "/app/set-password/{token:str}",
     "/app/style.css",
     "/docs",

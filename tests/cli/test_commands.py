@@ -7,11 +7,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+import agentsight
 from agentsight import _contract as contract
+from agentsight.cli._support import as_run
 from tests.cli.commands import COMMAND, clean_environment, run_command
 
 
@@ -56,7 +59,14 @@ def test_a_keys_life(data: Path) -> None:
     ).stdout.strip()
     second = run_command("keys", "rotate", first, "--overlap-hours", "1", *at)
     assert contract.key_is_well_formed(second.stdout.strip()), second.stderr
-    third = run_command("keys", "rotate", "2", "--overlap-hours", "0", *at).stdout.strip()
+    ends_at = json.loads(run_command("keys", "list", "--json", *at).stdout)[0]["ends_at"]
+    assert f"the old one, key 1, works until {ends_at}" in second.stderr
+    refused = run_command("keys", "rotate", first, "--overlap-hours", "0", *at)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"rotated already and ends at {ends_at}: rotate its successor" in refused.stderr
+    last = run_command("keys", "rotate", "2", "--overlap-hours", "0", *at)
+    assert "the old one stopped working" in last.stderr
+    third = last.stdout.strip()
     revoked = run_command("keys", "revoke", third, *at)
     assert (revoked.returncode, revoked.stdout) == (0, "")
     listed = run_command("keys", "list", *at)
@@ -80,7 +90,10 @@ def test_an_account_by_password_or_by_link(data: Path) -> None:
         AGENTSIGHT_PUBLIC_URL="https://bots.example",
     )  # fmt: skip
     assert linked.stdout.startswith("https://bots.example/app/set-password/")
-    other = run_command("users", "link", "b@example.com", *at)
+    assert "is not set" not in linked.stderr
+    other = run_command("users", "link", "b@example.com", *at, AGENTSIGHT_PORT="8321")
+    assert "where the server is not at http://127.0.0.1:8321, put its address" in other.stderr
+    assert other.stdout.startswith("http://127.0.0.1:8321/app/set-password/")
     assert "/app/set-password/" in other.stdout
     assert other.stdout != linked.stdout
     listed = json.loads(run_command("users", "list", "--json", *at).stdout)
@@ -198,7 +211,10 @@ def test_without_the_extra_a_command_says_how_to_install_it(tmp_path: Path) -> N
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert run.returncode == 1
-    assert "pip install 'agentsight-open[server]'" in run.stderr
+    wheel = f"agentsight_open-{agentsight.__version__}-py3-none-any.whl"
+    assert "`make serve` in a clone" in run.stderr
+    address = f"http://SERVER:8000/sdk/agentsight-open/{wheel}"
+    assert f"pip install 'agentsight-open[server] @ {address}'" in run.stderr
 
 
 def test_a_reader_that_leaves_early_is_no_error(data: Path) -> None:
@@ -228,3 +244,52 @@ def test_a_wrong_setting_is_one_line(data: Path) -> None:
 def test_a_generated_key_fits_the_setting() -> None:
     """`keys generate` needs no database."""
     assert contract.key_is_well_formed(run_command("keys", "generate").stdout.strip())
+
+
+def test_no_sentence_waits_for_what_went_elsewhere(data: Path) -> None:
+    """Where standard output is captured, standard error alone makes sense: no colon at its end."""
+    at = ("--data", str(data))
+    run_command("agents", "create", "support", *at)
+    for words in (
+        ("keys", "create", "--agent", "support", "--role", "read"),
+        ("keys", "rotate", "1"),
+        ("users", "create", "a@example.com", "--role", "owner"),
+    ):
+        run = run_command(*words, *at)
+        assert run.returncode == 0, run.stderr
+        assert run.stderr.splitlines()[-1].endswith("(on standard output)")
+
+
+def test_commands_are_named_as_they_can_be_run(tmp_path: Path) -> None:
+    """A program that is not on the PATH is named by its path, with the data that was named."""
+    home = Path(COMMAND).parent
+    at = ("--data", "my data")
+
+    def run(*words: str, path: str) -> subprocess.CompletedProcess[str]:
+        return run_command(*words, *at, cwd=tmp_path, PATH=path)
+
+    away = run("keys", "list", path="/usr/bin:/bin")
+    assert f"`{COMMAND} migrate --data 'my data'` makes one" in away.stderr
+    near = run("keys", "list", path=f"{home}:/usr/bin:/bin")
+    assert "`agentsight migrate --data 'my data'` makes one" in near.stderr
+    run("migrate", path="/usr/bin:/bin")
+    made = run("agents", "create", "support", path="/usr/bin:/bin")
+    assert f"next: {COMMAND} keys create --data 'my data' --agent support" in made.stderr
+    unknown = run("keys", "list", "--agent", "nobody", path="/usr/bin:/bin")
+    assert f"see {COMMAND} agents list --data 'my data'" in unknown.stderr
+
+
+def test_a_password_is_not_repeated_in_a_remedy() -> None:
+    """A command to run next names the database without it."""
+    text = as_run("see agentsight keys list", Namespace(database_url="postgresql://me:hush@x/y"))
+    assert text.endswith("agentsight keys list --database-url 'postgresql://me:***@x/y'")
+    assert as_run("agentsight keys generate", Namespace(data_dir="x")) == "agentsight keys generate"
+
+
+@pytest.mark.parametrize("words", [(), ("serve",), ("doctor",), ("users",), ("keys", "rotate")])
+def test_help_promises_nothing_that_is_not_there(words: tuple[str, ...]) -> None:
+    """No object storage, and no pages to sign in without a word about when."""
+    text = " ".join(run_command(*words, "--help").stdout.split())
+    assert "s3:" not in text
+    assert "gs:" not in text
+    assert "sign in" not in text or "a later version" in text

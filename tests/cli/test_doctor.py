@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import threading
 import time
@@ -66,10 +67,10 @@ def test_postgresql_is_looked_at_too(
     try:
         with LiveServer(tmp_path, url) as running:
             port = running.base_url.rpartition(":")[2]
-            storage = (running.data_dir / "files").as_uri()
             report = doctor(
-                "--database-url", url, "--storage-url", storage, environ={"AGENTSIGHT_PORT": port}
-            )
+                "--database-url", url, "--data", str(running.data_dir),
+                environ={"AGENTSIGHT_PORT": port},
+            )  # fmt: skip
     finally:
         postgres_databases.drop(url)
     assert report.code == 0
@@ -184,6 +185,29 @@ def test_a_missing_store_is_found(doctor: Doctor, server: LiveServer) -> None:
     report = doctor("--data", str(server.data_dir))
     assert "AGENTSIGHT_STORAGE_URL" in report.of("storage", "fail")
     assert not (server.data_dir / "files").exists()
+
+
+def test_old_leftovers_of_uploads_are_told(doctor: Doctor, server: LiveServer) -> None:
+    """A server that runs for months removes none; one that is under way is nobody's business."""
+    folder = server.data_dir / "files" / "tmp"
+    folder.mkdir(exist_ok=True)
+    for name, age_s in (("old", 25 * 3600), ("new", 60)):
+        (folder / name).write_bytes(bytes(3 * 1024 * 1024))
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    report = doctor("--data", str(server.data_dir))
+    said = report.of("storage", "warn")
+    assert "interrupted uploads left 1 file (3.0 MiB) over a day ago -> Restart" in said
+
+
+def test_a_forgotten_data_flag_is_named(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a database's address, the files are still looked for in the data directory."""
+    monkeypatch.chdir(tmp_path)
+    url = f"postgresql://ann@127.0.0.1:{free_port()}/agentsight"
+    said = doctor("--database-url", url).of("storage", "fail")
+    assert f"is not there: {tmp_path / 'agentsight-data' / 'files'}" in said
+    assert "Was --data forgotten?" in said
 
 
 def test_postgresql_that_is_down_is_found_without_its_password(

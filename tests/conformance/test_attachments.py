@@ -29,7 +29,7 @@ UTC_TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 
 def check_promise(answer: dict[str, Any]) -> None:
-    """Check everything that PROMISE.md says of the answer's shape."""
+    """Check all that published clients were promised of the answer's shape."""
     promised = ["conversation_id", "conversation", "total_attachments", "messages"]
     assert list(answer)[:4] == promised
     assert isinstance(answer["conversation_id"], str)

@@ -1,4 +1,4 @@
-"""Rename, mark, update, delete and feedback: the answers of WIRE A5, by text and by number."""
+"""Rename, mark, update, delete and feedback: the promised answers, by text and by number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists, their filters and pages: everything that 0.0.x may ask for (WIRE A4, A5, F)."""
+"""Lists, their filters and pages: everything that 0.0.x may ask for."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_attachments_by_conversation_id_look_it_up(
 
 
 def test_a_conversation_is_fetched_by_either_id(api: AgentSightAPI, server: ScriptServer) -> None:
-    """Text by a lookup, which also finds deleted ones (WIRE A8.17)."""
+    """Text by a lookup, which also finds deleted ones."""
     row = {"id": 7, "messages": []}
     server.answers = [Answer(200, row), Answer(200, {"id": 7}), Answer(200, row)]
     assert api.fetch_conversation(7) == api.fetch_conversation("conv") == row
@@ -187,7 +187,7 @@ def test_refusals_become_typed_errors(
     error: type[ConversationApiException],
     message: str,
 ) -> None:
-    """With the messages of the published client; nested lists do not crash (WIRE A8.16)."""
+    """With the messages of the published client; nested lists do not crash."""
     server.answers = [answer]
     with pytest.raises(error) as caught:
         api.fetch_conversation(7)

@@ -43,7 +43,7 @@ def test_a_blank_key_is_no_key() -> None:
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of DESIGN §7's settings of the SDK."""
+    """Each setting of the SDK in docs/settings.md."""
     monkeypatch.setenv("AGENTSIGHT_API_KEY", KEY)
     monkeypatch.setenv("AGENTSIGHT_API_ENDPOINT", "https://agents.example/")
     monkeypatch.setenv("AGENTSIGHT_ENVIRONMENT", "staging")
@@ -69,7 +69,7 @@ def test_the_default_endpoint_is_this_machine() -> None:
 
 
 def test_an_environment_enum_becomes_its_value() -> None:
-    """The published client could not send it (WIRE A8.12)."""
+    """The published client could not send it."""
     config = Config(environment=Environment.PRODUCTION)
     assert '"environment": "production"' in config.json()
 
@@ -94,7 +94,7 @@ def test_an_unknown_setting_is_named_with_those_there_are() -> None:
 
 
 def test_two_clients_have_two_settings() -> None:
-    """The published client had one tenant a process (WIRE A8.2)."""
+    """The published client had one tenant a process."""
     other = KEY.replace("0123", "aaaa")
     first = AgentSightAPI(KEY, "http://127.0.0.1:1")
     second = AgentSightAPI(other, "http://127.0.0.1:2")
@@ -145,7 +145,7 @@ def test_a_dotenv_file_is_not_read_where_a_key_is_set(tmp_path: Path) -> None:
 
 
 def test_log_level_argument_sets_the_logger_s_level() -> None:
-    """In the published client it did nothing (WIRE A8.1)."""
+    """In the published client it did nothing."""
     import logging
 
     logger = logging.getLogger("agentsight")

@@ -176,7 +176,7 @@ def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_vanishes_is_told_and_its_message_goes_out(
     tracker: ConversationTracker, server: ScriptServer, tmp_path: Path
 ) -> None:
-    """The published client hid it (WIRE A8.14)."""
+    """The published client hid it."""
     (tmp_path / "a.txt").write_bytes(b"a")
     (tmp_path / "b.txt").write_bytes(b"b")
     tracker.get_or_create_conversation("c")

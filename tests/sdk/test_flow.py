@@ -72,7 +72,7 @@ def test_passing_troubles_are_repeated(world: World, status: int) -> None:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 302, 400, 401, 403, 404, 409, 413, 422])
 def test_final_answers_are_not_repeated(world: World, status: int) -> None:
-    """The published client sent 202 and 204 three times (WIRE A8.10)."""
+    """The published client sent 202 and 204 three times."""
     assert play(world, [reply(status), reply(200)]) == (status, 1)
 
 

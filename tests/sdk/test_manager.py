@@ -1,4 +1,4 @@
-"""Changing conversations: the requests of WIRE A2 #6–11, and what is refused before they go out."""
+"""Changing conversations: their requests, and what is refused before they go out."""
 
 from __future__ import annotations
 

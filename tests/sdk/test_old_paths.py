@@ -195,7 +195,7 @@ class Counting(TokenHandler):
 def test_a_library_s_token_counts_are_sent_and_reset(
     server: ScriptServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the published client this branch was never taken (WIRE A7)."""
+    """In the published client this branch was never taken."""
     added: list[Any] = []
     manager = types.SimpleNamespace(add_handler=added.append)
     core = types.ModuleType("llama_index.core")

@@ -138,7 +138,7 @@ def test_a_retry_sends_the_same_keys(
 def test_what_is_not_delivered_stays_in_order_and_goes_out_next_time(
     tracker: ConversationTracker, server: ScriptServer
 ) -> None:
-    """The published client forgot everything before it sent it (WIRE A8.4)."""
+    """The published client forgot everything before it sent it."""
     tracker.get_or_create_conversation("c")
     tracker.track_human_message("one")
     tracker.track_token_usage(total_tokens=5)

@@ -38,7 +38,7 @@ def contents(seen: Seen) -> list[str]:
 
 
 def test_threads_never_mix(make_tracker: MakeTracker, server: ScriptServer) -> None:
-    """In the published client A's message was delivered into B's conversation (WIRE A8.3)."""
+    """In the published client A's message was delivered into B's conversation."""
     tracker = make_tracker()
     barrier = threading.Barrier(8)
 
@@ -117,7 +117,7 @@ def test_settings_name_a_conversation_where_none_is_open(
 
 
 def test_configure_names_and_clears_the_conversation(tracker: ConversationTracker) -> None:
-    """The published client could not clear it (WIRE A8.13)."""
+    """The published client could not clear it."""
     tracker.get_or_create_conversation("a")
     tracker.get_or_create_conversation("b")
     tracker.configure(conversation_id="c")
@@ -226,7 +226,7 @@ def test_a_conversation_needs_an_id(tracker: ConversationTracker, conversation_i
 
 
 def test_the_deployment_s_environment_wins(make_tracker: MakeTracker, server: ScriptServer) -> None:
-    """As in the published client, but an Enum works (WIRE A8.12)."""
+    """As in the published client, but an Enum works."""
     tracker = make_tracker(environment=Environment.PRODUCTION)
     tracker.get_or_create_conversation("c", environment="development")
     tracker.send_tracked_data()
@@ -324,7 +324,7 @@ def test_metadata_is_recorded_as_it_was_at_the_call(
 def test_token_usage_is_sent_once_and_starts_from_zero(
     tracker: ConversationTracker, server: ScriptServer
 ) -> None:
-    """The published client sent its totals again with every send (WIRE A8.8)."""
+    """The published client sent its totals again with every send."""
     assert tracker.get_token_usage() == {}
     tracker.get_or_create_conversation("c")
     tracker.track_token_usage(1, 2, 3, 4)
@@ -347,7 +347,7 @@ def test_token_usage_is_sent_once_and_starts_from_zero(
 def test_summary_shows_what_waits_without_sending(
     tracker: ConversationTracker, server: ScriptServer
 ) -> None:
-    """In the shape of the published client; open files do not break it (WIRE A8.7)."""
+    """In the shape of the published client; open files do not break it."""
     tracker.get_or_create_conversation("c", name="N")
     tracker.track_human_message("q" * 200)
     with open(__file__, "rb") as file:

@@ -39,7 +39,7 @@ async def test_round_trip(house: House, people: People) -> None:
 
 
 async def test_a_start_removes_what_a_crash_left_of_uploads(
-    sqlite_template: Path, tmp_path: Path
+    sqlite_template: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nobody else ever would; what an upload may still write to stays."""
     path = tmp_path / "agentsight.db"
@@ -52,5 +52,7 @@ async def test_a_start_removes_what_a_crash_left_of_uploads(
     for name, age_s in (("old", 25 * 3600), ("new", 60)):
         (folder / name).write_bytes(b"half")
         os.utime(folder / name, (time.time() - age_s,) * 2)
+    caplog.set_level("INFO", "agentsight.server")
     async with open_house(f"sqlite:///{path}", tmp_path):
+        assert "interrupted uploads left: 1 files" in caplog.text
         assert [file.name for file in folder.iterdir()] == ["new"]

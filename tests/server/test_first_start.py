@@ -116,7 +116,7 @@ class Terminal(io.StringIO):
 
 def _text(tmp_path: Path) -> str:
     made = FirstStart("default", "ags_key", "owner@localhost", "secret-token")
-    return first_start_text(made, BASE, "pip install x", data_dir=tmp_path)
+    return first_start_text(made, BASE, "pip install x", _settings(tmp_path))
 
 
 def test_the_text_says_how_to_use_each_thing(tmp_path: Path) -> None:
@@ -126,6 +126,8 @@ def test_the_text_says_how_to_use_each_thing(tmp_path: Path) -> None:
     assert f"{BASE}/app/set-password/secret-token" in text
     assert "pip install x" in text
     assert f"export AGENTSIGHT_API_ENDPOINT={BASE}" in text
+    assert f"agentsight users link owner@localhost --data {tmp_path}" in text
+    assert "Pages to sign in come with a later version" in text
 
 
 def test_a_terminal_is_told_and_no_file_is_left(tmp_path: Path) -> None:
@@ -164,3 +166,12 @@ def test_the_printed_address_can_be_opened(tmp_path: Path, host: str, shown: str
     assert shown_base_url(_settings(tmp_path, HOST=host), 9) == shown
     public = _settings(tmp_path, HOST=host, PUBLIC_URL="https://bots.example")
     assert shown_base_url(public, 9) == "https://bots.example"
+
+
+def test_lost_things_are_made_anew_on_the_right_database(tmp_path: Path) -> None:
+    """On PostgreSQL the data directory holds no database: its address is named, no password."""
+    made = FirstStart("default", "ags_key", "owner@localhost", "secret-token")
+    settings = _settings(tmp_path, DATABASE_URL="postgresql://me:hush@db/x")
+    text = first_start_text(made, BASE, "pip install x", settings)
+    assert "users link owner@localhost --database-url 'postgresql://me:***@db/x'" in text
+    assert "hush" not in text

@@ -199,3 +199,53 @@ async def test_answers_of_the_api_are_kept_by_nobody(people: People) -> None:
     for path in ("", f"{pk}/", f"{pk}/attachments/", "lookup/?conversation_id=c"):
         answer = await people.alice.get(f"/api/conversations/{path}")
         assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+
+
+# --- File links in a browser ----------------------------------------------------------------------
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+
+async def test_a_dead_file_link_in_a_browser_is_a_page(house: House) -> None:
+    """The same status with a page that tells nothing, under the strict policy of all pages."""
+    for path in ("/files/x", "/files/a/b/c%2Fd.png", f"/files/{'0' * 36}/t/name.png"):
+        answer = await house.stranger.send("GET", path, headers={"accept": BROWSER})
+        text = answer.body.decode()
+        assert (answer.status, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert "expired or was changed" in text
+        assert "name.png" not in text
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert answer.headers["cache-control"] == "no-store"
+        assert f'href="{"../" * (path.count("/") - 1)}app/style.css' in text
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "",
+        "*/*",
+        "application/json",
+        "application/json, text/html",
+        "application/json, text/html;q=0.5",
+        "text/html;q=0",
+        "image/avif,image/webp,*/*;q=0.8",
+    ],
+)
+async def test_a_dead_file_link_for_a_program_is_json(house: House, accept: str) -> None:
+    """Programs, and browsers that load a picture, get the one shape of errors."""
+    answer = await house.stranger.send("GET", "/files/a/b/c", headers={"accept": accept})
+    assert answer.is_error(404, "link_invalid")
+
+
+async def test_other_errors_stay_json_in_a_browser(people: People) -> None:
+    """Only file links are opened by people who know nothing of an API."""
+    answer = await with_headers(people.alice.writer, accept=BROWSER).get(
+        f"/api/conversations/{2**50}/attachments/"
+    )
+    assert answer.is_error(404, "not_found")
+
+
+async def test_head_reaches_no_route_of_the_api(people: People) -> None:
+    """A HEAD there would cost as much as the GET; it is refused as before."""
+    answer = await people.alice.writer.send("HEAD", "/api/conversations/")
+    assert answer.status == 405

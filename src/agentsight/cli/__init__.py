@@ -20,14 +20,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The words after the program's name; None takes them from the process.
     """
     from agentsight.cli._parser import build_parser
-    from agentsight.cli._support import CliError
+    from agentsight.cli._support import CliError, as_run
 
     arguments = build_parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except CliError as error:
-        print(f"agentsight: {error}", file=sys.stderr)
+        print(f"agentsight: {as_run(str(error), arguments)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

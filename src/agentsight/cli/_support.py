@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from agentsight.server.settings import Settings
 
 T = TypeVar("T")
+_NAMED = re.compile(
+    r"\bagentsight ((?:serve|migrate|(?:agents|clients|keys|users) [a-z]+)\b)(?! --d)"
+)
 _SERVER_PACKAGES = ("msgspec", "litestar", "uvicorn", "jinja2", "argon2", "asyncpg")
 
 
@@ -52,6 +57,39 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def hand_out(what: str, text: str) -> None:
+    """Print a secret alone on standard output; say beside it what it is.
+
+    Where standard output is kept or read by a program, the sentence stands for itself.
+    """
+    say(f"{what}:" if sys.stdout.isatty() else f"{what} (on standard output)")
+    print(text)
+
+
+def as_run(text: str, arguments: argparse.Namespace) -> str:
+    """Return a text whose commands can be run here: by this program, on the database just used.
+
+    Texts name commands in their plain form, `agentsight keys list`; what the environment says is
+    not repeated, as it is there for the next command too.
+    """
+    from agentsight.server.commands import program
+
+    given = vars(arguments)
+    at = ""
+    if given.get("database_url"):
+        from agentsight.server.settings import hide_password
+
+        at = f" --database-url {shlex.quote(hide_password(given['database_url']))}"
+    elif given.get("data_dir"):
+        at = f" --data {shlex.quote(given['data_dir'])}"
+
+    def write(found: re.Match[str]) -> str:
+        words = found[1]
+        return f"{program()} {words}{'' if words == 'keys generate' else at}"
+
+    return _NAMED.sub(write, text)
+
+
 def now_us() -> int:
     """Return the time in µs since 1970 UTC."""
     return time.time_ns() // 1000
@@ -65,9 +103,13 @@ def require_server() -> None:
     """
     missing = [name for name in _SERVER_PACKAGES if find_spec(name) is None]
     if missing:
+        from agentsight import __version__
+
+        wheel = f"agentsight-open/agentsight_open-{__version__}-py3-none-any.whl"
         raise CliError(
             "this command needs the server, which is not installed here"
-            f" ({', '.join(missing)} missing): pip install 'agentsight-open[server]'"
+            f" ({', '.join(missing)} missing): run `make serve` in a clone, or, where a server runs"
+            f" already, pip install 'agentsight-open[server] @ http://SERVER:8000/sdk/{wheel}'"
         )
 
 
@@ -97,14 +139,17 @@ def add_command(
     return parser
 
 
-def add_database_flags(parser: argparse.ArgumentParser) -> None:
-    """Add `--data` and `--database-url`, of which one may be given."""
-    which = parser.add_mutually_exclusive_group()
+def add_database_flags(parser: argparse.ArgumentParser, *, also_files: bool = False) -> None:
+    """Add `--data` and `--database-url`; both at once only where files count too (`also_files`)."""
+    which = parser if also_files else parser.add_mutually_exclusive_group()
     which.add_argument(
         "--data", dest="data_dir", metavar="DIR", help="the data directory (./agentsight-data)"
     )
     which.add_argument(
-        "--database-url", metavar="URL", help="sqlite:///… or postgresql://… in place of --data"
+        "--database-url",
+        metavar="URL",
+        help="sqlite:///… or postgresql://… in place of "
+        + ("the data directory's" if also_files else "--data"),
     )
 
 

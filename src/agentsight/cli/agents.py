@@ -10,6 +10,7 @@ from agentsight.cli._support import (
     add_command,
     add_group,
     add_json_flag,
+    as_run,
     now_us,
     print_rows,
     run_on_database,
@@ -53,9 +54,10 @@ def run_create(arguments: argparse.Namespace) -> int:
         create_organisation=True,
         missing=f"client '{arguments.client}': see agentsight clients list",
     )
+    next_words = f"agentsight keys create --agent {agent.slug} --role write"
     say(
         f"made the agent '{agent.slug}' of client '{agent.client_slug}';"
-        f" next: agentsight keys create --agent {agent.slug} --role write"
+        f" next: {as_run(next_words, arguments)}"
     )
     print(agent.slug)
     return 0

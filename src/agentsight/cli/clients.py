@@ -10,6 +10,7 @@ from agentsight.cli._support import (
     add_command,
     add_group,
     add_json_flag,
+    as_run,
     now_us,
     print_rows,
     run_on_database,
@@ -42,10 +43,8 @@ def run_create(arguments: argparse.Namespace) -> int:
         )
 
     client = run_on_database(arguments, work, create_organisation=True)
-    say(
-        f"made the client '{client.slug}';"
-        f" next: agentsight agents create SLUG --client {client.slug}"
-    )
+    next_words = f"agentsight agents create SLUG --client {client.slug}"
+    say(f"made the client '{client.slug}'; next: {as_run(next_words, arguments)}")
     print(client.slug)
     return 0
 

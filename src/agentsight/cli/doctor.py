@@ -11,6 +11,7 @@ from agentsight.cli._support import (
     CliError,
     Groups,
     add_command,
+    add_database_flags,
     add_json_flag,
     now_us,
     read_settings,
@@ -28,8 +29,11 @@ _TEXT = (
 
 def add_commands(groups: Groups) -> None:
     """Add the command."""
-    parser = add_command(groups, "doctor", _TEXT, run)
-    parser.add_argument("--storage-url", metavar="URL", help="file:///… or s3://bucket[/prefix]")
+    parser = add_command(groups, "doctor", _TEXT, run, on_database=False)
+    add_database_flags(parser, also_files=True)
+    parser.add_argument(
+        "--storage-url", metavar="URL", help="file:///directory, on a disk of this host"
+    )
     parser.add_argument(
         "--url", "--public-url", dest="public_url", metavar="URL",
         help="the address that people and bots reach the server at",

@@ -10,6 +10,7 @@ from agentsight.cli._support import (
     add_command,
     add_group,
     add_json_flag,
+    hand_out,
     now_us,
     print_rows,
     require_server,
@@ -47,7 +48,7 @@ def add_commands(groups: Groups) -> None:
         type=int,
         default=24,
         metavar="N",
-        help="how long the old key goes on working (24)",
+        help="how long the old key goes on working (24); 0 ends it now",
     )
     revoke = add_command(commands, "revoke", "end a key, everywhere within 5 seconds", run_revoke)
     revoke.add_argument("key", metavar="KEY", help="its number (see list), or the key itself")
@@ -79,8 +80,7 @@ def run_create(arguments: argparse.Namespace) -> int:
         arguments, work, missing=f"agent '{arguments.agent}': see agentsight agents list"
     )
     say(f"made {_described(made)}")
-    say("it is shown this once:")
-    print(made.text)
+    hand_out("it is shown this once", made.text)
     return 0
 
 
@@ -112,7 +112,7 @@ def run_list(arguments: argparse.Namespace) -> int:
             k.state(now),
             k.name,
             shown_time(k.created_at),
-            shown_time(min((t for t in (k.expires_at, k.revoked_at) if t), default=None)),
+            shown_time(k.ends_at),
         )
         for k in keys
     ]
@@ -132,10 +132,16 @@ def run_rotate(arguments: argparse.Namespace) -> int:
         )
 
     made = run_on_database(arguments, work, missing=_NO_KEY)
-    say(f"made {_described(made)}; the old one goes on working for {arguments.overlap_hours} h.")
-    say("it is shown this once:")
-    print(made.text)
+    say(f"made {_described(made)}; {_end_of_old(made)}")
+    hand_out("it is shown this once", made.text)
     return 0
+
+
+def _end_of_old(made: NewKey) -> str:
+    old = made.replaced
+    if old is None or old.state(now_us()) != "active":
+        return "the old one stopped working (every process refuses it in 5 s)"
+    return f"the old one, key {old.key_id}, works until {shown_time(old.ends_at)}"
 
 
 def run_revoke(arguments: argparse.Namespace) -> int:

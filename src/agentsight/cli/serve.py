@@ -54,7 +54,7 @@ def add_commands(groups: Groups) -> None:
     add("--no-migrate", dest="migrate", action="store_const", const="off",
         help="refuse to start on an older database in place of bringing it up")  # fmt: skip
     add("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")
-    add("--storage-url", metavar="URL", help="file:///… or s3://bucket[/prefix]")
+    add("--storage-url", metavar="URL", help="file:///directory, on a disk of this host")
     add("--public-url", metavar="URL", help="the address that people and bots reach this server at")
     add("--secret-key", metavar="SECRET[,OLD]", help="signs file links (better: the variable)")
     add("--access-log", action="store_const", const="on", help="log each request")
@@ -153,7 +153,7 @@ def _tell(settings: Settings, made: FirstStart, port: int) -> None:
     from agentsight.server.sdk_index import sdk_install_line
 
     base_url = shown_base_url(settings, port)
-    text = first_start_text(made, base_url, sdk_install_line(base_url), data_dir=settings.data_dir)
+    text = first_start_text(made, base_url, sdk_install_line(base_url), settings)
     terminal = sys.stdout if sys.stdout.isatty() else sys.stderr
     path = tell_first_start(text, terminal=terminal, data_dir=settings.data_dir)
     if path is not None:

@@ -1,4 +1,4 @@
-"""`agentsight users`: the people who sign in."""
+"""`agentsight users`: the people who will sign in, by pages of a later version."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from agentsight.cli._support import (
     add_command,
     add_group,
     add_json_flag,
+    hand_out,
     now_us,
     print_rows,
     read_settings,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 def add_commands(groups: Groups) -> None:
     """Add `create`, `list` and `link`."""
-    commands = add_group(groups, "users", "the people who sign in")
+    commands = add_group(
+        groups, "users", "the accounts of people (pages to sign in come with a later version)"
+    )
     create = add_command(commands, "create", "make an account", run_create)
     create.add_argument("email", metavar="EMAIL")
     create.add_argument("--role", required=True, choices=("owner", "member", "viewer"))
@@ -121,7 +124,12 @@ def _print_link(arguments: argparse.Namespace, token: str) -> None:
     from agentsight.server.first_start import SET_PASSWORD_PATH, shown_base_url
 
     settings = read_settings(arguments)
+    base_url = shown_base_url(settings, settings.port)
     if settings.public_url is None:
-        say("AGENTSIGHT_PUBLIC_URL is not set: put your server's address before the path")
-    say("this link sets the password, once, within 7 days:")
-    print(f"{shown_base_url(settings, settings.port)}{SET_PASSWORD_PATH}{token}")
+        say(
+            f"AGENTSIGHT_PUBLIC_URL is not set: where the server is not at {base_url}, put its"
+            " address in place of that"
+        )
+    hand_out(
+        "this link sets the password, once, within 7 days", f"{base_url}{SET_PASSWORD_PATH}{token}"
+    )

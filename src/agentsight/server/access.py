@@ -20,7 +20,7 @@ PrincipalKind = Literal["key", "user", "share", "embed", "link", "job"]
 
 
 class Permission(Flag):
-    """What a principal may do. A key's role `write` includes `read`; `ingest` only writes."""
+    """What a principal may do. A key's role `write` includes `read`; `ingest` is reserved."""
 
     NONE = 0
     READ = auto()

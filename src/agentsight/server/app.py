@@ -23,7 +23,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from agentsight.server.agents.service import KeyCache
 from agentsight.server.attachments import api as attachments_api
 from agentsight.server.attachments.links import Links
-from agentsight.server.blobs.errors import StorageUnavailable
+from agentsight.server.blobs import LEFTOVER_AGE_S, BlobStore, StorageUnavailable
 from agentsight.server.blobs.opening import open_blob_store
 from agentsight.server.conversations import api as conversations_api
 from agentsight.server.dashboard.pages import page_routes
@@ -75,6 +75,17 @@ async def _index_for_ever(db: Database) -> None:
         await asyncio.sleep(0.01 if n_moved else _INDEX_PAUSE_S)
 
 
+async def _sweep(blobs: BlobStore) -> None:
+    """Remove what interrupted uploads left, in the store's threads."""
+    try:
+        n_removed = await blobs.sweep(older_than_s=LEFTOVER_AGE_S)
+    except StorageUnavailable as error:  # /readyz tells of it
+        log.warning("leftovers of interrupted uploads were not removed: %s", error)
+        return
+    if n_removed:
+        log.info("removed what interrupted uploads left: %s files", n_removed)
+
+
 def create_app(settings: Settings, *, clock: Clock = wall_clock) -> FrontDoor:
     """Make the application.
 
@@ -99,8 +110,7 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock) -> FrontDoor:
                 "storage": blobs.check,
                 "instance": lambda: _check_instance(app),
             }
-            with contextlib.suppress(StorageUnavailable):  # /readyz tells of it
-                await blobs.sweep(older_than_s=_DAY_S)
+            await _sweep(blobs)
             indexing = asyncio.create_task(_index_for_ever(db))
             yield
             indexing.cancel()

@@ -20,6 +20,7 @@ from agentsight.server.accounts.passwords import hash_password
 from agentsight.server.agents import service as agents
 from agentsight.server.agents import store as agents_store
 from agentsight.server.agents.model import generate_key
+from agentsight.server.commands import command
 from agentsight.server.db import Database, Tx
 from agentsight.server.db.errors import UniqueViolation
 from agentsight.server.ids import new_uid
@@ -149,7 +150,7 @@ def shown_base_url(settings: Settings, port: int) -> str:
     return f"http://{host}:{port}"
 
 
-def first_start_text(made: FirstStart, base_url: str, install_line: str, *, data_dir: Path) -> str:
+def first_start_text(made: FirstStart, base_url: str, install_line: str, settings: Settings) -> str:
     """Return what the operator is told: each thing that was made, and how to use it."""
     lines = [
         "AgentSight's first start made an organisation, a client and an agent, all named"
@@ -176,12 +177,15 @@ def first_start_text(made: FirstStart, base_url: str, install_line: str, *, data
             f"The owner is {made.email}. Set the password by this link, once, within 7 days:\n",
             f"    {base_url}{SET_PASSWORD_PATH}{made.token}",
         ]
+    if made.email is not None:
+        lines += ["", "Pages to sign in come with a later version; until then it opens nothing."]
+    who = made.email or "EMAIL"
     lines += [
         "",
         f"What next: see {base_url}/",
         "Lost them? These make new ones:\n",
-        f"    agentsight keys create --agent {made.agent_slug} --role write --data {data_dir}",
-        f"    agentsight users link {made.email or 'EMAIL'} --data {data_dir}",
+        f"    {command(f'keys create --agent {made.agent_slug} --role write', settings)}",
+        f"    {command(f'users link {who}', settings)}",
         "",
     ]
     return "\n".join(lines)

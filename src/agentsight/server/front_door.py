@@ -1,4 +1,4 @@
-"""What every request passes first: id, tolerant path, lingering close, the two hottest routes.
+"""What every request passes first: id, tolerant path, HEAD, lingering close, the hottest routes.
 
 Plain ASGI: a file link and the one call are answered here without the framework, which costs more
 than they do. Everything else goes on to Litestar.
@@ -14,11 +14,13 @@ from litestar import Litestar
 from litestar.types import Receive, Scope, Send
 
 from agentsight.server.attachments.api import HOT_PATH, answer_conversation_files, serve_link
+from agentsight.server.dashboard.render import PAGE_HEADERS, render_page
 from agentsight.server.web.bodies import BodyBudget
 from agentsight.server.web.errors import log_problem, problem_body, problem_headers, to_problem
 from agentsight.server.web.lingering import Lingering, is_large_body
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_WEIGHT = re.compile(r"(?:^|;)\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)")
 _NO_STORE = (b"cache-control", b"no-store")
 
 
@@ -48,6 +50,10 @@ class FrontDoor:
         if path.startswith("/files/"):
             await self._guarded(self._files, scope, receive, send)
             return
+        if scope["method"] == "HEAD" and not path.startswith("/api/"):
+            # A copy: the server below us must go on knowing that no body follows.
+            scope = cast("Scope", {**scope, "method": "GET"})
+            send = _without_body(send)
         hot = HOT_PATH.fullmatch(path) if scope["method"] == "GET" else None
         if hot is not None:
             await self._guarded(self._conversation_files, scope, receive, send)
@@ -82,6 +88,9 @@ class FrontDoor:
             problem = to_problem(error)
             request_id = cast("dict[str, Any]", scope)["agentsight.request_id"]
             log_problem(error, problem, request_id, "GET", scope["path"][:40])
+            if problem.status in (404, 410) and _is_for_people(scope):
+                await _send_file_gone(scope, send, problem.status)
+                return
             body = problem_body(problem, request_id)
             headers = [
                 (b"content-type", b"application/json"),
@@ -115,6 +124,43 @@ def _with_request_id(send: Send, request_id: bytes, *, is_api: bool) -> Send:
         await send(message)
 
     return send_with_id
+
+
+def _without_body(send: Send) -> Send:
+    """Let the headers of an answer through, as they are for GET, and nothing else."""
+
+    async def send_head(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_head
+
+
+def _is_for_people(scope: Scope) -> bool:
+    """Say whether a file link was opened in a browser's window: HTML by name, before JSON."""
+    if not scope["path"].startswith("/files/"):
+        return False
+    accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    weights = dict[str, float]()
+    for part in accept.decode("latin-1").lower().split(","):
+        kind, _, parameters = part.partition(";")
+        found = _WEIGHT.search(parameters)
+        weights[kind.strip()] = float(found[1]) if found else 1.0
+    return weights.get("text/html", 0.0) > weights.get("application/json", 0.0)
+
+
+async def _send_file_gone(scope: Scope, send: Send, status: int) -> None:
+    # Counted as the browser sees it: an encoded slash in a name is no step.
+    raw_path = cast("dict[str, bytes]", scope).get("raw_path", b"")
+    n_steps = raw_path.partition(b"?")[0].count(b"/") - 1
+    body = render_page("file_gone.html", "../" * n_steps, {})
+    headers = [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        *((name.lower().encode(), value.encode()) for name, value in PAGE_HEADERS.items()),
+    ]
+    await _send_whole(send, status, headers, body)
 
 
 async def _send_whole(

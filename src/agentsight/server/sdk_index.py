@@ -154,7 +154,7 @@ def _page(title: str, links: str) -> Response[bytes]:
         "Content-Security-Policy": "default-src 'none'",
         "X-Content-Type-Options": "nosniff",
     }
-    return Response(body.encode(), media_type="text/html; charset=utf-8", headers=headers)
+    return Response(body.encode(), media_type="text/html", headers=headers)
 
 
 @get("/sdk/", include_in_schema=False)

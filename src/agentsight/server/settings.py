@@ -2,7 +2,7 @@
 
 A setting comes from its flag, else its environment variable, else its default; an empty variable
 counts as not set. `docs/settings.md` is made from `describe_settings`. The SDK's settings are not
-here (`agentsight/config.py`), nor the `AWS_*` variables, which the store of bytes reads itself.
+here (`agentsight/config.py`).
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         About(
             "Path of an nginx `internal` location over the files directory; nginx then sends the"
-            " bytes itself. Only for `file://` storage.",
+            " bytes itself.",
             _internal_path,
         ),
     ] = None
@@ -353,7 +353,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     init_password: Annotated[
         str | None,
         About(
-            "First start only: the owner's password; without it a one-time link sets one.",
+            "First start only: the owner's password; without it a one-time link sets one. Pages to"
+            " sign in come with a later version.",
             _password,
             is_secret=True,
         ),

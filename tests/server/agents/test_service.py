@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from agentsight.server.access import Permission
@@ -182,3 +184,44 @@ async def test_other_roles_are_refused(db: Database, role: str) -> None:
     with pytest.raises(Problem) as caught:
         await service.create_key(db, world.alice, "support", role=role, now_us=NOW_US)
     assert caught.value.fields["role"]
+
+
+async def test_a_rotated_key_is_not_rotated_again(db: Database) -> None:
+    """That would shorten the overlap its users count on; the refusal names its real end."""
+    world = await make_world(db)
+    key_id = world.support_key.key.key_id
+    new = await service.rotate_key(db, world.alice, key_id, overlap_hours=48, now_us=NOW_US)
+    assert new.replaced is not None
+    assert new.replaced.ends_at == NOW_US + 48 * HOUR_US
+    with pytest.raises(Problem, match="rotate its successor, or revoke") as caught:
+        await service.rotate_key(db, world.alice, key_id, overlap_hours=0, now_us=NOW_US + 1)
+    assert (caught.value.status, "2026-09-23T" in caught.value.detail) == (400, True)
+    assert len(await service.list_keys(db, world.alice, "support")) == 2
+    still = NOW_US + 48 * HOUR_US - 1
+    assert await service.authenticate_key(db, world.support_key.text, still) is not None
+
+
+async def test_of_two_rotations_at_once_one_is_refused(db: Database) -> None:
+    """Two people with one plan leave one successor."""
+    world = await make_world(db)
+    key_id = world.support_key.key.key_id
+    answers = await asyncio.gather(
+        *(
+            service.rotate_key(db, world.alice, key_id, overlap_hours=hours, now_us=NOW_US)
+            for hours in (48, 1, 24)
+        ),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(answer, Problem) for answer in answers) == 2
+    assert len(await service.list_keys(db, world.alice, "support")) == 2
+
+
+async def test_an_overlap_never_outlives_the_old_keys_own_end(db: Database) -> None:
+    """A key that expires in a day ends then, whatever overlap was asked for."""
+    world = await make_world(db)
+    old = await service.create_key(
+        db, world.alice, "support", role="read", expires_in_days=1, now_us=NOW_US
+    )
+    new = await service.rotate_key(db, world.alice, old.key.key_id, overlap_hours=72, now_us=NOW_US)
+    assert new.replaced is not None
+    assert new.replaced.ends_at == old.key.expires_at == NOW_US + DAY_US

@@ -216,7 +216,7 @@ async def test_a_linked_upload_keeps_its_messages_time(people: People) -> None:
     ],
 )
 async def test_types(people: People, declared: str, filename: str, type_name: str) -> None:
-    """The rule is mechanical and the set of five closed; the sender's word counts (WIRE D)."""
+    """The rule is mechanical and the set of five closed; the sender's word counts."""
     pk = await people.alice.conversation()
     shown = await upload(people.alice, pk, base64_file(b"\x00\x01", filename, mime_type=declared))
     assert shown["attachments"][0]["type"] == type_name

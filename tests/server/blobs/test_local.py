@@ -194,8 +194,11 @@ async def test_a_crash_leaves_all_or_nothing(
     assert await store.size(key) in (None, 4_000_000)
     assert len(os.listdir(root / "tmp")) <= 1
     assert await store.sweep(older_than_s=3600) == 0
+    assert await store.count_leftovers(older_than_s=3600) == (0, 0)
     for path in (root / "tmp").iterdir():
         os.utime(path, (0, 0))
+        found = await store.count_leftovers(older_than_s=3600)
+        assert found == (1, path.stat().st_size)
         assert await store.sweep(older_than_s=3600) == 1
     assert os.listdir(root / "tmp") == []
 

@@ -176,7 +176,7 @@ async def test_the_limit_holds_side_by_side(people: People) -> None:
 
 
 async def test_rename_mark_update(people: People) -> None:
-    """Each answers with what it has set (WIRE A5)."""
+    """Each answers with what it has set, as published clients were promised."""
     pk = await people.alice.conversation("c")
     writer = people.alice.writer
     ids = {"id": pk, "conversation_id": "c"}
@@ -246,7 +246,7 @@ async def test_delete_hides_and_keeps(people: People) -> None:
         ("POST", "mark/", {"is_marked": True}),
         ("PATCH", "update/", {"device": "x"}),
     ]:
-        # Look-up finds deleted ones so that managing by string works (WIRE F); nothing undeletes.
+        # Look-up finds deleted ones so that managing by string works; nothing undeletes.
         changed = await people.alice.writer.post(f"{LIST}{pk}/{tail}", body, method=method)
         assert changed.status == 200
     assert (await read(people.alice, pk))["is_deleted"] is True

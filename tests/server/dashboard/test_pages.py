@@ -29,6 +29,43 @@ def test_the_start_page_says_what_to_do_next(site: Site) -> None:
     assert snippet(site.url) in text
     assert 'href="docs"' in text
     assert 'href="openapi.json"' in text
+    assert f"keys create --agent default --role write --data {site.data}" in text
+    assert "Pages to sign in and read conversations come with a later version" in text
+
+
+@pytest.mark.parametrize("path", ["/app", "/app/"])
+def test_where_people_look_for_a_dashboard_a_page_says_when(site: Site, path: str) -> None:
+    """Not an error in JSON; and its links lead back to the start."""
+    page = httpx2.get(f"{site.url}{path}")
+    assert page.status_code == 200
+    assert "come with a later version" in page.text
+    for link in re.findall(r'href="((?!#|data:)[^"]*)"', page.text):
+        assert httpx2.get(str(page.url.join(html.unescape(link)))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/sdk/", "/app/", "/app/style.css", "/app/set-password/nonsense"]
+)
+def test_a_text_names_its_charset_once(site: Site, path: str) -> None:
+    """`text/html; charset=utf-8`, and not again."""
+    kind = httpx2.get(f"{site.url}{path}").headers["content-type"]
+    assert kind in ("text/html; charset=utf-8", "text/css; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/docs", "/openapi.json", "/healthz", "/readyz", "/sdk/", "/sdk/agentsight-open/"],
+)
+def test_head_is_answered_like_get_without_a_body(site: Site, path: str) -> None:
+    """Uptime checks ask so; the connection stays in step, as the next answer shows."""
+    with httpx2.Client() as client:
+        got = client.get(f"{site.url}{path}")
+        asked = client.head(f"{site.url}{path}")
+        assert (asked.status_code, asked.content) == (200, b"")
+        for name in ("content-type", "content-length"):
+            assert asked.headers[name] == got.headers[name]
+        assert client.get(f"{site.url}{path}").content == got.content
+        assert client.head(f"{site.url}/nowhere").status_code == 404
 
 
 def test_the_start_page_never_shows_a_key(site: Site) -> None:
@@ -39,7 +76,7 @@ def test_the_start_page_never_shows_a_key(site: Site) -> None:
     assert "set-password/" not in text
 
 
-@pytest.mark.parametrize("path", ["/", "/app/set-password/nonsense"])
+@pytest.mark.parametrize("path", ["/", "/app/", "/app/set-password/nonsense"])
 def test_pages_have_no_script_and_nothing_from_elsewhere(site: Site, path: str) -> None:
     """A strict policy, and nothing in the page that would need a wider one."""
     page = httpx2.get(f"{site.url}{path}")

@@ -1,4 +1,4 @@
-"""Feedback on conversations: what is stored, and what is shown (WIRE A3.6, A5)."""
+"""Feedback on conversations: what is stored, and what is shown."""
 
 from __future__ import annotations
 

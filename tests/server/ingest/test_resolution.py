@@ -1,4 +1,4 @@
-"""Which conversation an item means: WIRE A3.7, in all its variants."""
+"""Which conversation an item means: the rule of docs/published-clients.md, in all variants."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_else_the_callers_id_counts(people: People, path: str, unknown: di
 
 
 async def test_a_conversation_made_on_the_way_is_used_and_in_production(people: People) -> None:
-    """Nobody said an environment: production (WIRE F)."""
+    """Nobody said an environment: production."""
     await people.alice.post("/api/track/", {"conversation_id": "n", "content": "hi"})
     listed = (await people.alice.get("/api/conversations/")).json()["results"]
     assert [(c["is_used"], c["environment"]) for c in listed] == [(True, "production")]
@@ -135,7 +135,7 @@ async def test_what_can_be_no_row_id_names_nothing(
 
 
 async def test_uploads_to_a_deleted_conversation_are_kept(people: People) -> None:
-    """They are stored and do not bring it back (WIRE D)."""
+    """They are stored and do not bring it back."""
     pk = await people.alice.conversation()
     await people.alice.writer.send("DELETE", f"/api/conversations/{pk}/delete/")
     answer = await people.alice.post(

@@ -48,7 +48,7 @@ async def test_a_conversations_times_hold_its_messages(people: People) -> None:
 
 
 async def test_an_action_shows_as_a_message(people: People) -> None:
-    """With its name, its text and one log (WIRE A5); `error_msg` is read as `error_message`."""
+    """With its name, its text and one log; `error_msg` is read as `error_message`."""
     pk = await people.alice.conversation()
     message = await act(
         people.alice, pk, started_at=at(1), ended_at="around noon", duration_ms=12,

@@ -12,7 +12,8 @@ from agentsight.server.ids import AgentId, ClientId, EnvironmentId, KeyId, Organ
 
 KeyRole = Literal["read", "write", "ingest"]
 KEY_ROLES: tuple[KeyRole, ...] = ("read", "write")
-"""Roles that keys are made with; `ingest` (write only) is reserved."""
+"""Roles that keys are made with. `ingest` (write only) is reserved: the schema knows it, and this
+version makes no key with it."""
 
 PRODUCTION = "production"
 DEVELOPMENT = "development"
@@ -62,6 +63,12 @@ class Key:
     created_at: int
     expires_at: int | None
     revoked_at: int | None
+
+    @property
+    def ends_at(self) -> int | None:
+        """When it stops working, by expiry, rotation or revocation; None is never."""
+        ends = [time for time in (self.expires_at, self.revoked_at) if time is not None]
+        return min(ends, default=None)
 
     def state(self, now_us: int) -> KeyState:
         """Say whether the key works at `now_us`. A revocation in the future is an overlap."""

@@ -23,6 +23,7 @@ from agentsight.server.db import Database, Tx
 from agentsight.server.db.errors import UniqueViolation
 from agentsight.server.ids import AgentId, KeyId, new_uid
 from agentsight.server.problems import Problem, invalid, not_found, required
+from agentsight.server.times import to_text
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
@@ -32,10 +33,15 @@ MAX_OVERLAP_HOURS = 24 * 90
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key just made: the only moment its text is known."""
+    """A key just made: the only moment its text is known.
+
+    Attributes:
+        replaced: After a rotation, the old key as it is now.
+    """
 
     text: str
     key: Key
+    replaced: Key | None = None
 
 
 # --- Who is it? -----------------------------------------------------------------------------------
@@ -286,22 +292,23 @@ async def rotate_key(
     to from its start.
 
     Raises:
-        Problem: 404 for a key the caller cannot see; 400 when it has ended already.
+        Problem: 404 for a key the caller cannot see; 400 when it has ended or was rotated already.
     """
     if not 0 <= overlap_hours <= MAX_OVERLAP_HOURS:
         raise invalid("overlap_hours", f"This must be from 0 to {MAX_OVERLAP_HOURS} hours.")
     text = generate_key()
 
-    async def unit(tx: Tx) -> Key:
+    async def unit(tx: Tx) -> NewKey:
         old = await _require_key(tx, access, key_id)
         if old.state(now_us) != "active":
             raise invalid("key", f"Key {key_id} is {old.state(now_us)}: create a new one.")
+        end_us = now_us + overlap_hours * _HOUR_US
+        if not await store.rotate_key(tx, access, key_id, end_us=end_us, now_us=now_us):
+            raise _rotated_already(await _require_key(tx, access, key_id))
         agent = await require_agent(tx, access, old.agent_slug)
         lifetime = None if old.expires_at is None else old.expires_at - old.created_at
         expires_at = None if lifetime is None else now_us + lifetime
-        end_us = now_us + overlap_hours * _HOUR_US
-        await store.end_key(tx, access, key_id, end_us=end_us, now_us=now_us)
-        return await add_key(
+        key = await add_key(
             tx,
             access,
             agent.agent_id,
@@ -311,8 +318,16 @@ async def rotate_key(
             expires_at=expires_at,
             now_us=now_us,
         )
+        return NewKey(text, key, await _require_key(tx, access, key_id))
 
-    return NewKey(text, await db.write(unit))
+    return await db.write(unit)
+
+
+def _rotated_already(key: Key) -> Problem:
+    ends_at = key.ends_at
+    end = "" if ends_at is None else f" and ends at {to_text(ends_at - ends_at % 1_000_000)}"
+    text = f"Key {key.key_id} was rotated already{end}: rotate its successor, or revoke this one."
+    return invalid("key", text)
 
 
 async def revoke_key(db: Database, access: Access, key_id: KeyId, *, now_us: int) -> Key:

@@ -72,6 +72,11 @@ _REVOKE_KEY = sql(
     " WHERE id = $4 AND (revoked_at IS NULL OR revoked_at > $5)"
     f" AND id IN (SELECT k.id FROM {_KEY_TABLES} WHERE {_VISIBLE})"
 )
+# Not `revoked_at > …`: of two rotations side by side, the second finds the key rotated.
+_ROTATE_KEY = sql(
+    "UPDATE api_keys SET revoked_at = $5, updated_at = $6 WHERE id = $4 AND revoked_at IS NULL"
+    f" AND id IN (SELECT k.id FROM {_KEY_TABLES} WHERE {_VISIBLE})"
+)
 
 
 def _scope(access: Access) -> tuple[int, int, int]:
@@ -218,3 +223,8 @@ async def find_key_id(tx: Tx, access: Access, key_sha256: str) -> KeyId | None:
 async def end_key(tx: Tx, access: Access, key_id: KeyId, *, end_us: int, now_us: int) -> bool:
     """Let a visible key end at `end_us`; an earlier end stays. Say whether anything changed."""
     return await tx.execute(_REVOKE_KEY, *_scope(access), key_id, end_us, now_us) == 1
+
+
+async def rotate_key(tx: Tx, access: Access, key_id: KeyId, *, end_us: int, now_us: int) -> bool:
+    """Let a visible key end at `end_us` if nothing has ended it yet; say whether that was so."""
+    return await tx.execute(_ROTATE_KEY, *_scope(access), key_id, end_us, now_us) == 1

@@ -1,4 +1,7 @@
-"""What attachments look like outside: the six promised keys first, then ours (PROMISE, WIRE F)."""
+"""What attachments look like outside: the six promised keys first, then ours.
+
+The promise is in docs/published-clients.md, "Answers".
+"""
 
 from __future__ import annotations
 

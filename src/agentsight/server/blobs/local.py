@@ -115,6 +115,12 @@ class LocalBlobStore:
         """
         return await asyncio.wrap_future(self._pool.submit(self._files.sweep, older_than_s))
 
+    async def count_leftovers(self, *, older_than_s: int) -> tuple[int, int]:
+        """Return how many files `sweep` would remove, and how many bytes they have."""
+        return await asyncio.wrap_future(
+            self._pool.submit(self._files.count_leftovers, older_than_s)
+        )
+
     async def close(self) -> None:
         """Wait for reads and writes under way and end the threads."""
         await asyncio.to_thread(self._pool.shutdown)

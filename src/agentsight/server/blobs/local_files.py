@@ -154,14 +154,30 @@ class LocalFiles:
     def sweep(self, older_than_s: int) -> int:
         """Remove files in `tmp/` that nobody wrote to for so long; return how many."""
         n_removed = 0
-        oldest_s = time.time() - older_than_s
-        with storage_errors(_TMP), suppress(FileNotFoundError):
-            for entry in list(os.scandir(f"{self.root}/{_TMP}")):
+        with storage_errors(_TMP):
+            for path, _ in self._leftovers(older_than_s):
                 with suppress(FileNotFoundError):
-                    if entry.stat(follow_symlinks=False).st_mtime < oldest_s:
-                        os.unlink(entry.path)
-                        n_removed += 1
+                    os.unlink(path)
+                    n_removed += 1
         return n_removed
+
+    def count_leftovers(self, older_than_s: int) -> tuple[int, int]:
+        """Return how many files `sweep` would remove, and how many bytes they have."""
+        with storage_errors(_TMP):
+            sizes = [n_bytes for _, n_bytes in self._leftovers(older_than_s)]
+        return len(sizes), sum(sizes)
+
+    def _leftovers(self, older_than_s: int) -> Iterator[tuple[str, int]]:
+        """Find files in `tmp/` that nobody wrote to for so long: path and bytes of each."""
+        oldest_s = time.time() - older_than_s
+        entries: list[os.DirEntry[str]] = []
+        with suppress(FileNotFoundError):
+            entries = list(os.scandir(f"{self.root}/{_TMP}"))
+        for entry in entries:
+            with suppress(FileNotFoundError):  # its upload has ended meanwhile
+                found = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode) and found.st_mtime < oldest_s:
+                    yield entry.path, found.st_size
 
     def walk(self, folder: str) -> Iterator[ListedObject]:
         """List the objects below a folder (a key, or empty for all)."""

@@ -17,6 +17,8 @@ from agentsight.server.ids import AgentId
 
 HEAD_BYTES: Final = 8192
 """How many first bytes a writer keeps for telling the type by content."""
+LEFTOVER_AGE_S: Final = 24 * 3600
+"""No upload pauses for so long: what is half written and older is nobody's."""
 MARKER_KEY: Final = "agentsight-instance"
 """The object that holds the uid of the instance whose bytes these are."""
 
@@ -214,6 +216,10 @@ class BlobStore(Protocol):
 
         `older_than_s` must be longer than any pause within an upload.
         """
+        ...
+
+    async def count_leftovers(self, *, older_than_s: int) -> tuple[int, int]:
+        """Return what `sweep` would remove: how many files, and how many bytes they have."""
         ...
 
     def local_path(self, key: str) -> Path | None:

@@ -1,4 +1,7 @@
-"""Doors to conversations: lists, transcripts, look-up, and the manager's writes (WIRE A2, F)."""
+"""Doors to conversations: lists, transcripts, look-up, and the manager's writes.
+
+Routes and answers are those of docs/published-clients.md, "Requests" and "Answers".
+"""
 
 from __future__ import annotations
 

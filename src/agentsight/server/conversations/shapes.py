@@ -1,4 +1,7 @@
-"""What conversations look like outside: lean rows, and transcripts (WIRE A5, F)."""
+"""What conversations look like outside: lean rows, and transcripts.
+
+Published clients read these keys: docs/published-clients.md, "Answers".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""What each key of a body is, in one sentence: for /openapi.json and the pages made of it."""
+"""What each key of a body is: for /openapi.json and the pages made of it.
+
+The framework describes bodies by their structs. Two things those cannot say stand here, too: which
+fields a write needs (the structs make none of them needed, since a missing one gets an error of our
+own), and as what a loosely typed field is meant.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +36,7 @@ FIELD_TEXTS: dict[str, str] = {
     "device": "Free text.",
     "duration_ms": "Milliseconds.",
     "embedding_tokens": "Tokens embedded.",
-    "ended_at": "The last message's time; for actions as it was sent.",
+    "ended_at": "The last message's time.",
     "environment": "production, development, or a name of your own.",
     "error_message": "What went wrong; empty if nothing.",
     "error_msg": "As error_message; published clients write it so.",
@@ -56,7 +61,7 @@ FIELD_TEXTS: dict[str, str] = {
     "message": "Row id of the message.",
     "message_count": "Messages of all kinds; token usage is none.",
     "message_id": "Row id of the message.",
-    "messages": "In order of time.",
+    "messages": "In order of time; equal times in order of arrival.",
     "messages_omitted": "true where a list had no room for the messages.",
     "metadata": "An object of your own: 64 KB, 20 levels.",
     "mime_type": "The effective type: as declared, or by name and content where nothing was said.",
@@ -67,16 +72,16 @@ FIELD_TEXTS: dict[str, str] = {
     "previous": "The page before; null on the first.",
     "prompt_tokens": "Tokens the model read.",
     "request_id": "Finds the request in the server's log.",
-    "response": "What the tool answered.",
+    "response": "What the tool answered, as text.",
     "results": "The rows of this page.",
     "sender": "end_user, agent or system.",
     "sentiment": "positive, neutral or negative.",
     "sha256": "Hash of the bytes, lower-case hex.",
     "size_bytes": "The file's size.",
-    "source": "Free text; of feedback: customer or platform.",
-    "started_at": "The conversation's begin; for actions as it was sent.",
-    "status": "Of an item: stored, or repeated when it was stored before.",
-    "timestamp": "ISO 8601; without an offset it is UTC; absent it is now.",
+    "source": "Where the customer came from; free text.",
+    "started_at": "The conversation's begin.",
+    "status": "stored, or repeated when it was stored before.",
+    "timestamp": "When it happened, in UTC.",
     "timezone_name": "Where known.",
     "token_usage": "Token counters as they came.",
     "tools_used": "An object: what the tool was called with.",
@@ -84,8 +89,67 @@ FIELD_TEXTS: dict[str, str] = {
     "total_pages": "How many pages there are.",
     "total_tokens": "All tokens, as the sender counts.",
     "truncated": "true where some rows had no room for their messages.",
-    "type": "Of a file: image, document, text, audio or video.",
+    "type": "image, document, text, audio or video.",
     "uid": "An id for links and exports (UUIDv7).",
     "url": "The permanent address; asks for a key.",
     "value": "What the click means.",
 }
+
+PATH_TEXTS = {
+    "pk": "Row id of the conversation.",
+    "uid": "The file's `uid`.",
+    "token": "Key id, expiry and signature; see File links.",
+    "filename": "The file's name.",
+}
+
+_SENT_TIME = "ISO 8601; without an offset it is UTC; absent it is now."
+_TYPED_TIME = "As it was sent; ISO 8601 where it is a time."
+_ONE_OF_TWO = "Row id; `conversation_id` may stand in its place."
+TEXTS_OF: dict[str, dict[str, str]] = {
+    "": {  # bodies described by hand, without a struct
+        "timestamp": _SENT_TIME,
+        "attachment_0": "The first file; further ones are `attachment_1` and so on.",
+        "attachments": "The files, at least one.",
+    },
+    "ActionBody": {
+        "timestamp": _SENT_TIME,
+        "conversation": _ONE_OF_TWO,
+        "started_at": "When the run began; a text that is no time is kept as it is.",
+        "ended_at": "When the run ended; a text that is no time is kept as it is.",
+        "duration_ms": "Milliseconds; digits are read, too.",
+        "response": "What the tool answered: any JSON; what is no text is kept as its JSON.",
+    },
+    "ActionLogShape": {
+        "id": "Row id of the run.",
+        "started_at": _TYPED_TIME,
+        "ended_at": _TYPED_TIME,
+    },
+    "BatchItemShape": {
+        "id": "Row id of the message.",
+        "type": "As it was sent: message, attachments, action, button or usage.",
+    },
+    "ButtonBody": {"timestamp": _SENT_TIME, "conversation": _ONE_OF_TWO},
+    "ButtonShape": {"id": "Row id of the click."},
+    "ConversationBody": {
+        "timestamp": "When it began. " + _SENT_TIME,
+        "is_used": "Whether the customer took part; absent is false; it only rises.",
+    },
+    "ConversationFilesShape": {"messages": "Those with files, in order of time."},
+    "FeedbackBody": {"conversation": _ONE_OF_TWO},
+    "FeedbackShape": {"source": "customer (by a key) or platform (by people of the house)."},
+    "HealthShape": {"status": "ok, or unavailable."},
+    "MessageShape": {"action_name": "The tool's name, of an action; else null."},
+    "TrackBody": {"timestamp": _SENT_TIME, "conversation": _ONE_OF_TWO},
+    "TrackedShape": {"id": "Row id of the message; of an action or a click its own."},
+    "UpdateBody": {"metadata": "Replaces the whole object: 64 KB, 20 levels."},
+}
+"""Where one text for all would mislead, by schema."""
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    "ActionBody": ("action_name",),
+    "ButtonBody": ("button_event", "label"),
+    "ConversationBody": ("conversation_id",),
+    "RenameBody": ("name",),
+    "TrackBody": ("content",),
+}
+"""What a write is refused without."""

@@ -1,4 +1,4 @@
-"""The start page and the page that sets a password."""
+"""The start page, the page that sets a password, and what stands where people will sign in."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from litestar.params import FromPath
 
 import agentsight
 from agentsight.server.accounts import service as accounts
+from agentsight.server.accounts.model import DEFAULT_SLUG
+from agentsight.server.commands import public_command
 from agentsight.server.dashboard.render import answer_page, style_sheet
 from agentsight.server.dashboard.snippet import snippet
 from agentsight.server.first_start import FILE_NAME
@@ -20,6 +22,7 @@ from agentsight.server.settings import MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS
 from agentsight.server.web.bodies import receive_chunks
 
 PageRequest = Request[Any, Any, Any]
+_KEY_COMMAND = f"keys create --agent {DEFAULT_SLUG} --role write"
 _MAX_FORM_BYTES = 16 * 1024
 _TO_ROOT = "../../"
 """From /app/set-password/{token} to the root."""
@@ -33,9 +36,17 @@ async def show_start(request: PageRequest) -> Response[bytes]:
         "install_line": sdk_install_line(base_url),
         "snippet": snippet(base_url),
         "first_start_file": FILE_NAME,
+        "key_command": public_command(_KEY_COMMAND, parts_of(request).settings),
         "version": agentsight.__version__,
     }
     return answer_page("start.html", "", values)
+
+
+@get("/app", include_in_schema=False)
+async def show_no_dashboard(request: PageRequest) -> Response[bytes]:
+    """Say that there is nothing to sign in to yet; people look for it here."""
+    root = "../" if request.scope["raw_path"].endswith(b"/") else ""
+    return answer_page("no_dashboard.html", root, {})
 
 
 @get("/app/style.css", include_in_schema=False)
@@ -45,7 +56,7 @@ async def send_style() -> Response[bytes]:
         "Cache-Control": "public, max-age=31536000, immutable",
         "X-Content-Type-Options": "nosniff",
     }
-    return Response(style_sheet(), media_type="text/css; charset=utf-8", headers=headers)
+    return Response(style_sheet(), media_type="text/css", headers=headers)
 
 
 @get("/app/set-password/{token:str}", include_in_schema=False)
@@ -54,7 +65,7 @@ async def show_set_password(request: PageRequest, token: FromPath[str]) -> Respo
     parts = parts_of(request)
     holder = await accounts.find_token(parts.db, token, parts.clock())
     if holder is None:
-        return _link_gone()
+        return _link_gone(request)
     return _form(holder.email, [])
 
 
@@ -69,7 +80,7 @@ async def set_password(request: PageRequest, token: FromPath[str]) -> Response[b
     parts = parts_of(request)
     holder = await accounts.find_token(parts.db, token, parts.clock())
     if holder is None:
-        return _link_gone()
+        return _link_gone(request)
     if _is_from_elsewhere(request):
         return _form(holder.email, ["This form was sent by another site. Send it here."], 403)
     form = await _read_form(request)
@@ -80,7 +91,7 @@ async def set_password(request: PageRequest, token: FromPath[str]) -> Response[b
         await accounts.use_token(parts.db, token, password, now_us=parts.clock())
     except Problem as problem:
         if problem.status == 410:
-            return _link_gone()
+            return _link_gone(request)
         return _form(holder.email, problem.fields.get("password", [problem.detail]), 400)
     return answer_page("password_set.html", _TO_ROOT, {"email": holder.email})
 
@@ -95,8 +106,9 @@ def _form(email: str, errors: list[str], status: int = 200) -> Response[bytes]:
     return answer_page("set_password.html", _TO_ROOT, values, status=status)
 
 
-def _link_gone() -> Response[bytes]:
-    return answer_page("link_gone.html", _TO_ROOT, {}, status=410)
+def _link_gone(request: PageRequest) -> Response[bytes]:
+    values = {"command": public_command("users link EMAIL", parts_of(request).settings)}
+    return answer_page("link_gone.html", _TO_ROOT, values, status=410)
 
 
 def _is_from_elsewhere(request: PageRequest) -> bool:
@@ -117,4 +129,4 @@ async def _read_form(request: PageRequest) -> dict[str, str]:
     return {name: values[-1] for name, values in fields.items()}
 
 
-page_routes = [show_start, send_style, show_set_password, set_password]
+page_routes = [show_start, show_no_dashboard, send_style, show_set_password, set_password]

@@ -8,7 +8,12 @@ from typing import Any, cast
 from litestar import Litestar, Request, Response, get
 
 from agentsight._contract import ERROR_CODES
-from agentsight.server.dashboard.field_texts import FIELD_TEXTS
+from agentsight.server.dashboard.field_texts import (
+    FIELD_TEXTS,
+    NEEDED,
+    PATH_TEXTS,
+    TEXTS_OF,
+)
 from agentsight.server.dashboard.render import answer_page
 
 Json = dict[str, Any]
@@ -63,7 +68,21 @@ class Group:
     operations: list[Operation] = field(default_factory=list[Operation])
 
 
-_SCALARS = {"string", "integer", "number", "boolean", "null"}
+_SCALARS = ("string", "number", "boolean", "null")
+_ROW_ID = ("integer", "string", "null")
+_LOOSE: dict[str, Json] = {
+    "conversation": {"type": [*_ROW_ID]},
+    "message": {"type": [*_ROW_ID]},
+    "duration_ms": {"type": ["number", "string", "null"]},
+    "tools_used": {"type": ["object", "null"]},
+    "response": {"title": "JSON"},
+}
+"""What fields of bodies mean that are taken in more forms than one; any other scalar is a text."""
+_SHOWN_TYPES: dict[tuple[str, ...], str] = {
+    _SCALARS: "text",
+    _ROW_ID: "row id (integer or its digits)",
+    ("number", "string", "null"): "number",
+}
 _ERROR: Json = {
     "type": "object",
     "title": "Error",
@@ -91,10 +110,11 @@ def openapi_document(app: Litestar) -> Json:
     document = app.openapi_schema.to_schema()
     schemas = cast("dict[str, Json]", document["components"]["schemas"])
     schemas["Error"] = _ERROR
-    for schema in schemas.values():
-        for name, value in cast("dict[str, Json]", schema.get("properties") or {}).items():
-            if name in FIELD_TEXTS and "$ref" not in value:
-                value.setdefault("description", FIELD_TEXTS[name])
+    for title, schema in schemas.items():
+        if title.endswith("Body"):
+            _tighten_body(schema)
+            schema["required"] = sorted({*schema.get("required", ()), *NEEDED.get(title, ())})
+        _describe_fields(title, schema)
     refused = {
         "description": "Refused, or not possible now; `code` says why.",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -102,6 +122,12 @@ def openapi_document(app: Litestar) -> Json:
     paths: Json = {}
     for path, methods in cast("dict[str, Json]", document["paths"]).items():
         for operation in methods.values():
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                _tighten_body(body["schema"])
+                _describe_fields("", body["schema"])
+            for parameter in operation.get("parameters") or ():
+                if parameter["in"] == "path":
+                    parameter.setdefault("description", PATH_TEXTS.get(parameter["name"], ""))
             responses = operation["responses"]
             kept = {status: r for status, r in responses.items() if status.startswith("2")}
             if not path.startswith("/api/"):
@@ -110,6 +136,32 @@ def openapi_document(app: Litestar) -> Json:
         paths[f"{path}/" if path.startswith("/api/") else path] = methods
     document["paths"] = paths
     return document
+
+
+def _describe_fields(title: str, schema: Json) -> None:
+    own = TEXTS_OF.get(title, {})
+    for name, value in cast("dict[str, Json]", schema.get("properties") or {}).items():
+        if name == "metadata" and not value:  # JSON that is passed through
+            value["type"] = "object"
+        elif name == "tools_used" and "oneOf" in value:
+            value.pop("oneOf")
+            value["type"] = ["object", "null"]
+        text = own.get(name) or FIELD_TEXTS.get(name)
+        if text is not None and "$ref" not in value:
+            value.setdefault("description", text)
+
+
+def _tighten_body(schema: Json) -> None:
+    """Say in one type what the framework gives as a choice of overlapping ones."""
+    for name, value in cast("dict[str, Json]", schema.get("properties") or {}).items():
+        options = cast("list[Json]", value.get("oneOf") or [])
+        kinds = {str(option.get("type")) for option in options}
+        if name in _LOOSE and value.get("type") is None:
+            value.pop("oneOf", None)
+            value.update(_LOOSE[name])
+        elif kinds == {*_SCALARS, "integer"}:
+            del value["oneOf"]
+            value["type"] = [*_SCALARS]
 
 
 def describe_api(schema: Json) -> list[Group]:
@@ -186,11 +238,11 @@ def _type(part: Json, schema: Json) -> str:
     options = cast("list[Json]", part.get("oneOf") or part.get("anyOf") or [])
     if options:
         names = dict.fromkeys(_type(option, schema) for option in options)
-        # What clients send loosely is read as a text; see `web/fields.py`.
-        return "text" if set(names) == _SCALARS else " or ".join(names)
-    kind = part.get("type", "any")
+        return " or ".join(names)
+    kind = part.get("type", "any JSON")
     if isinstance(kind, list):
-        return " or ".join(str(k) for k in cast("list[Any]", kind))
+        kinds = tuple(str(k) for k in cast("list[Any]", kind))
+        return _SHOWN_TYPES.get(kinds, " or ".join(kinds))
     if kind == "array":
         return f"list of {_type(part.get('items') or {}, schema)}"
     shown = part.get("format")

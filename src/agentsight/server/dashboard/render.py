@@ -71,6 +71,13 @@ def _style_url() -> str:
     return f"app/style.css?v={hashlib.sha256(style_sheet()).hexdigest()[:12]}"
 
 
+def render_page(template: str, root: str, values: dict[str, Any]) -> bytes:
+    """Return a page's HTML; see `answer_page`."""
+    style_url = f"{root}{_style_url()}"
+    text = _templates().get_template(template).render(**values, root=root, style_url=style_url)
+    return text.encode()
+
+
 def answer_page(
     template: str, root: str, values: dict[str, Any], *, status: int = 200
 ) -> Response[bytes]:
@@ -83,14 +90,9 @@ def answer_page(
         values: What the template names.
         status: The answer's status.
     """
-    text = (
-        _templates()
-        .get_template(template)
-        .render(**values, root=root, style_url=f"{root}{_style_url()}")
-    )
     return Response(
-        text.encode(),
+        render_page(template, root, values),
         status_code=status,
-        media_type="text/html; charset=utf-8",
+        media_type="text/html",  # the framework names the charset
         headers=PAGE_HEADERS,
     )

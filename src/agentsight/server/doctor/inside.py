@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from agentsight.server.blobs import BlobStore, ObjectMissing, StrangerStore
+from agentsight.server.blobs import LEFTOVER_AGE_S, BlobStore, ObjectMissing, StrangerStore
 from agentsight.server.db import Database, DatabaseUrl, describe_url
 from agentsight.server.doctor import store
-from agentsight.server.doctor.model import GIB, Finding, free_disk_finding
+from agentsight.server.doctor.model import GIB, MIB, Finding, free_disk_finding
 from agentsight.server.instance.service import check_instance
 from agentsight.server.settings import Settings, unknown_variables, variable_of
 
@@ -54,7 +54,7 @@ def _ineffective(settings: Settings) -> Iterator[tuple[str, str]]:
     if not is_sqlite and settings.storage_url.startswith("file://"):
         yield (
             "PostgreSQL with a directory of files: only this host can serve them",
-            "Fine with one host. With several, keep the files in s3://.",
+            "Fine with one host; this version cannot share files between several.",
         )
     if settings.files_cache == "public" and not settings.public_url:
         yield (
@@ -153,6 +153,9 @@ async def _check_postgresql(db: Database, settings: Settings) -> list[Finding]:
 async def check_storage(blobs: BlobStore, settings: Settings) -> list[Finding]:
     """Write, read and remove an object, and look at the room there is."""
     place = settings.storage_url
+    missing = _missing_directory(settings)
+    if missing is not None:
+        return [missing]
     await blobs.check()
     await _round_trip(blobs)
     found = [Finding("storage", "ok", f"{place} takes, gives back and removes bytes")]
@@ -164,8 +167,33 @@ async def check_storage(blobs: BlobStore, settings: Settings) -> list[Finding]:
     if mode_bits & 0o007:
         text = f"{root} may be entered by everybody on this machine (mode {mode_bits:o})"
         found.append(Finding("storage", "warn", text, f"chmod o= {root}"))
+    found += await _check_leftovers(blobs)
     free = shutil.disk_usage(root).free
     return [*found, free_disk_finding("storage", free, "the files")]
+
+
+def _missing_directory(settings: Settings) -> Finding | None:
+    """Say that the store's directory is not there, and which flag was perhaps forgotten."""
+    parts = urlsplit(settings.storage_url)
+    root = Path(unquote(parts.path))
+    if parts.scheme != "file" or root.is_dir():
+        return None
+    text = f"the directory of the files is not there: {root}"
+    if root.is_relative_to(settings.data_dir) and not settings.data_dir.is_dir():
+        remedy = f"Was --data forgotten? Give it as serve has it, or {variable_of('storage_url')}."
+        return Finding("storage", "fail", text, remedy)
+    remedy = f"Mount its disk or restore it; or mend {variable_of('storage_url')} or --data."
+    return Finding("storage", "fail", text, remedy)
+
+
+async def _check_leftovers(blobs: BlobStore) -> list[Finding]:
+    """Count what interrupted uploads left. A start removes it; a server that runs long does not."""
+    n_files, n_bytes = await blobs.count_leftovers(older_than_s=LEFTOVER_AGE_S)
+    if not n_files:
+        return []
+    size = f"{n_bytes / MIB:.1f} MiB"
+    text = f"interrupted uploads left {n_files} file{'s' * (n_files > 1)} ({size}) over a day ago"
+    return [Finding("storage", "warn", text, "Restart the server: each start removes them.")]
 
 
 async def _round_trip(blobs: BlobStore) -> None:

@@ -11,7 +11,8 @@ import msgspec
 from agentsight.server.settings import Settings
 
 State = Literal["ok", "warn", "fail", "skip"]
-GIB = 1024 * 1024 * 1024
+MIB = 1024 * 1024
+GIB = 1024 * MIB
 MIN_FREE_BYTES = 100 * 1024 * 1024
 """Below it, one large upload fills the disk."""
 LOW_FREE_BYTES = GIB
@@ -21,7 +22,7 @@ LOW_SKEW_S = 5.0
 _HIDDEN = "***"
 _MIN_SECRET_CHARS = 4
 """Shorter ones would blot out parts of words."""
-_SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD")
+_SECRET_VARIABLES = ("PGPASSWORD",)
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What feedback looks like outside (WIRE A5)."""
+"""What feedback looks like outside (docs/published-clients.md, "Answers")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Doors through which things come in: gen A's write routes (WIRE A2, A3) and our batch.
+"""Doors through which things come in: gen A's write routes and files.
+
+What gen A is and sends: docs/published-clients.md, "Requests" and "Bodies".
 
 Every one answers 200 or 201 with a JSON body and nothing else: published clients send again on 202
 and 204. 201 means stored now, 200 that it was stored before.

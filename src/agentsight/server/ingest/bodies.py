@@ -1,4 +1,6 @@
-"""The bodies that gen A's write routes and our batch take (WIRE A3), as they come. No rules here.
+"""The bodies that gen A's write routes and our batch take, as they come. No rules here.
+
+Gen A's are described in docs/published-clients.md, "Bodies".
 
 Fields that published clients fill loosely are `Scalar`: what a refusal would lose is read as text.
 """

@@ -15,8 +15,9 @@ from agentsight.server.messages.model import NewMessage
 class Target:
     """Which conversation is meant: by row id, by its caller's id, or through a message.
 
-    The first that is given counts, in this order (WIRE A3, "Resolution rule"). `new` is what a
-    conversation that is not there yet is made with, or None where it must be there.
+    The first that is given counts, in this order (docs/published-clients.md, "Which conversation
+    is meant"). `new` is what a conversation that is not there yet is made with, or None where it
+    must be there.
     """
 
     pk: ConversationPk | None = None

@@ -48,7 +48,7 @@ from agentsight.server.web.fields import (
 )
 
 COUNTERS_ACTION = "token_usage"
-"""The name under which gen A sends its counters as an action (WIRE A3.4)."""
+"""As this action gen A sends its counters (docs/published-clients.md, "Bodies")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,9 @@ class Reader:
         )
 
     def target(self, body: ItemBody, *, is_made: bool = True) -> Target:
-        """Read which conversation an item of gen A means (WIRE A3, "Resolution rule").
+        """Read which conversation an item of gen A means.
+
+        The rule is in docs/published-clients.md, "Which conversation is meant".
 
         Raises:
             Problem: 400 when it names none; 404 when the row id can be none.

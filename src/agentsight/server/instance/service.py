@@ -55,7 +55,7 @@ async def join_instance(db: Database, blobs: BlobStore, *, now_us: int) -> str:
         if await _claim(db, store.STORE_UID, store_uid, now_us) != store_uid:
             raise StrangerStore(
                 "Another host started with this database and a store of its own at the same time."
-                " Give both the same store (S3, or one directory on one host)."
+                " Let them run on one host, with one directory."
             )
     return uid
 

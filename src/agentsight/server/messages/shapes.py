@@ -1,4 +1,4 @@
-"""What messages look like outside (WIRE A5)."""
+"""What messages look like outside (docs/published-clients.md, "Answers")."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from agentsight.server.problems import Problem, invalid, not_found, required
 from agentsight.server.times import parse_time
 
 Scalar = str | int | float | bool | None
-"""What gen A may send where a text is meant; see WIRE A3."""
+"""What gen A may send where a text is meant; see docs/published-clients.md, "Bodies"."""
 
 
 def scalar_text(value: Scalar) -> str | None:
