@@ -9,6 +9,7 @@ from pathlib import Path
 
 import agentsight
 from agentsight.server.app import ROUTES
+from tests.support.routes import OPEN_ROUTES, PROBE_ROUTE, bare_path
 
 ROOT = Path(agentsight.__file__).parent
 PROJECT = Path(__file__).parents[2]
@@ -17,19 +18,6 @@ _SQL = re.compile(
     r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|UPDATE\s+\w+\s+SET|DELETE\s+FROM)\b",
     re.IGNORECASE | re.DOTALL,
 )
-OPEN_ROUTES = {
-    "/",
-    "/api/v1/probe",
-    "/app",
-    "/app/set-password/{token:str}",
-    "/app/style.css",
-    "/docs",
-    "/files/{uid:str}/{token:str}/{filename:str}",
-    "/healthz",
-    "/openapi.json",
-    "/readyz",
-}
-"""What a stranger may ask: pages, health, the description; links and probes carry a signature."""
 
 
 def sources(folder: Path = ROOT) -> Iterator[Path]:
@@ -70,7 +58,7 @@ def test_every_api_route_has_a_guard() -> None:
         path
         for route in ROUTES
         for path in route.paths
-        if not (route.guards or path in OPEN_ROUTES or path.startswith("/sdk"))
+        if not (route.guards or bare_path(path) in OPEN_ROUTES | {PROBE_ROUTE})
     }
     assert unguarded == set()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,17 +11,10 @@ from litestar.handlers import HTTPRouteHandler
 
 from agentsight.server.web.auth import reads, writes
 from tests.support.http import JSON, House, People, base64_file, without_request_id
+from tests.support.routes import OPEN_ROUTES, PROBE_ROUTE, bare_path
 
 pytestmark = pytest.mark.anyio
 
-OPEN = {
-    "/", "/app/style.css", "/app/set-password/{}", "/docs", "/healthz", "/readyz", "/metrics",
-    "/openapi.json", "/files/{}/{}/{}", "/sdk", "/sdk/{}", "/sdk/{}/{}",
-}  # fmt: skip
-"""What anybody may ask: each says for itself what it tells, and no row is named without a secret.
-A new route that is not here must ask for a key."""
-PROBE = "/api/v1/probe"
-"""Asks for a secret of its own: the doctor's, who reads it in the database."""
 CLOSED = "/app/openapi"
 """The framework's own pages, which nobody may see."""
 
@@ -30,7 +22,7 @@ CLOSED = "/app/openapi"
 def walk(house: House) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
     """Yield method, path with `{}` for its parameters, and handler of every route."""
     for route in house.app.app.routes:
-        path = re.sub(r"\{[^}]*\}", "{}", route.path_format)
+        path = bare_path(route.path_format)
         if path.startswith(CLOSED):
             continue
         for handler in getattr(route, "route_handlers", ()):
@@ -42,7 +34,7 @@ async def test_every_route_asks_for_a_key(house: House) -> None:
     """Without credentials the answer is 401, before ids or bodies are looked at."""
     walked = 0
     for method, path, _ in walk(house):
-        if path in OPEN:
+        if path in OPEN_ROUTES:
             continue
         for values in (("1", "2", "3"), ("abc", "%00", "x" * 300)):
             url = path.format(*values)
@@ -56,7 +48,7 @@ async def test_every_route_asks_for_a_key(house: House) -> None:
 async def test_every_route_that_asks_says_whether_it_writes(house: House) -> None:
     """Each carries exactly one of the two guards, and those that change something `writes`."""
     for method, path, handler in walk(house):
-        if path in OPEN or path == PROBE:
+        if path in OPEN_ROUTES or path == PROBE_ROUTE:
             continue
         guards = [g for g in handler.resolve_guards() if g in (reads, writes)]
         assert guards == [reads if method in ("GET", "HEAD") else writes], (method, path)
@@ -64,8 +56,8 @@ async def test_every_route_that_asks_says_whether_it_writes(house: House) -> Non
 
 async def test_what_is_open_is_there(house: House) -> None:
     """The list of open routes names nothing that does not exist (or does not exist yet)."""
-    paths = {path.rstrip("/") or "/" for _, path, _ in walk(house)}
-    assert OPEN - {"/metrics"} <= paths
+    paths = {path for _, path, _ in walk(house)}
+    assert paths >= OPEN_ROUTES
 
 
 @pytest.mark.parametrize("tail", ["", "/", "/openapi.json", "/swagger", "/redoc", "/x", "/a/b"])
@@ -95,8 +87,7 @@ async def test_others_get_one_and_the_same_404(house: House, people: People) -> 
     seen = (await people.alice.get(f"/api/conversations/{pk}/")).json()
     walked = 0
     for method, path, _ in walk(house):
-        path = path.rstrip("/")
-        if path in OPEN or path in ("", PROBE):
+        if path in OPEN_ROUTES or path == PROBE_ROUTE:
             continue
         named = str(file["uid"]) if "attachments/{}" in path else str(pk)
         nobody = "0" * 36 if "attachments/{}" in path else str(2**50)
