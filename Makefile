@@ -28,6 +28,7 @@ test: ## run all tests, on SQLite and on a real PostgreSQL
 .PHONY: quick
 quick: ## run the quick part of the tests (under two minutes)
 	@tools/setup.sh dev
+	@tools/test-programs.sh
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow' tests
 
 .PHONY: check

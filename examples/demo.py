@@ -142,7 +142,7 @@ def colour_json(value: Any) -> str:
 
 
 def show(answer: dict[str, Any]) -> None:
-    """Print the answer in the shape of the promise: the six keys of each file."""
+    """Print the answer with the six keys of each file that were promised; name the others."""
     keys = ("id", "type", "filename", "mime_type", "size_bytes", "file_url")
     shown = {key: answer[key] for key in ("conversation_id", "conversation", "total_attachments")}
     shown["messages"] = [
@@ -153,6 +153,8 @@ def show(answer: dict[str, Any]) -> None:
         for message in answer["messages"]
     ]
     print(colour_json(shown))
+    first = answer["messages"][0]["attachments"][0]
+    print(f"  (each file also has {', '.join(key for key in first if key not in keys)})")
 
 
 def open_links(answer: dict[str, Any]) -> tuple[int, set[str]]:

@@ -19,6 +19,16 @@ settings.register_profile("agentsight", deadline=None)
 settings.load_profile("agentsight")
 
 SCHEMAS = Path(db_package.__file__).parent
+TESTS = Path(__file__).parent
+SLOW_FOLDERS = ("browser", "conformance", "journeys", "proxies")
+"""Whole programs for every test: left out of `make quick`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whatever is in a slow folder, so that no file there can forget it."""
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in SLOW_FOLDERS:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from agentsight._flow import Flow, Operation, RetryPolicy, run, run_async, with_retries
+from agentsight._process import begin_anew_after_fork
 from agentsight.config import Config, check_names, load_config
 from agentsight.exceptions import NoApiKeyException
 
@@ -59,6 +60,11 @@ class BaseClient:
         self._pending: dict[str, Any] = {}
         self._settings_lock = threading.RLock()
         self._is_default = False
+        begin_anew_after_fork(self)
+
+    def _begin_in_child(self) -> None:
+        """After a fork: a lock may be held by a thread that is not there."""
+        self._settings_lock = threading.RLock()
 
     @property
     def config(self) -> Config:
@@ -115,16 +121,21 @@ class SyncClient(BaseClient):
     def _begin(self) -> None:
         super()._begin()
         self._transport: Transport | None = None
-        self._retired: list[Transport] = []
+
+    def _begin_in_child(self) -> None:
+        super()._begin_in_child()
+        if self._transport is not None:
+            self._transport.begin_in_child()
 
     def close(self) -> None:
-        """Close the connections. The client can be used again and then opens new ones."""
+        """Close the connections. The client can be used again and then opens new ones.
+
+        Requests that other threads have under way come to their end first.
+        """
         with self._settings_lock:
-            transports = [*self._retired, self._transport]
-            self._transport, self._retired = None, []
-        for transport in transports:
-            if transport is not None:
-                transport.close()
+            transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +163,12 @@ class SyncClient(BaseClient):
 
     def run(self, operation: Operation[T]) -> T:
         """Drive an operation to its value."""
-        return run(self._flow(operation), self._open_transport(), self.runtime.sleep)
+        transport = self._open_transport()
+        transport.begin_use()
+        try:
+            return run(self._flow(operation), transport, self.runtime.sleep)
+        finally:
+            transport.end_use()
 
     def _open_transport(self) -> Transport:
         transport = self._transport
@@ -168,9 +184,9 @@ class SyncClient(BaseClient):
 
     def _apply(self) -> None:
         super()._apply()
-        if self._transport is not None:  # another thread may be using it: it is closed at the end
-            self._retired.append(self._transport)
-            self._transport = None
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
 
 
 class AsyncClient(BaseClient):
@@ -181,8 +197,17 @@ class AsyncClient(BaseClient):
         self._transport: AsyncTransport | None = None
         self._retired: list[AsyncTransport] = []
 
+    def _begin_in_child(self) -> None:
+        super()._begin_in_child()
+        for transport in (*self._retired, self._transport):
+            if transport is not None:
+                transport.begin_in_child()
+
     async def aclose(self) -> None:
-        """Close the connections. The client can be used again and then opens new ones."""
+        """Close the connections. The client can be used again and then opens new ones.
+
+        Requests that other tasks have under way come to their end first.
+        """
         transports = [*self._retired, self._transport]
         self._transport, self._retired = None, []
         for transport in transports:
@@ -217,8 +242,13 @@ class AsyncClient(BaseClient):
             from agentsight._transport import AsyncTransport
 
             self._transport = AsyncTransport(self.config.endpoint, str(self.config.api_key))
+        transport = self._transport
         sleep = self.runtime.sleep_async or asyncio.sleep
-        return await run_async(self._flow(operation), self._transport, sleep)
+        transport.begin_use()
+        try:
+            return await run_async(self._flow(operation), transport, sleep)
+        finally:
+            await transport.end_use()
 
     def _apply(self) -> None:
         super()._apply()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# --- Paths (gen A's are frozen; ours are under /api/v1 and only grow) -----------------------------
+# --- Paths (gen A's are frozen, see docs/published-clients.md; ours, under /api/v1, only grow) ----
 
 CONVERSATIONS_PATH: Final = "/api/conversations/"
 LOOKUP_PATH: Final = "/api/conversations/lookup/"
@@ -91,12 +91,12 @@ ERROR_CODES: Final[dict[str, str]] = {
     "permission_denied": "The key's role does not allow this.",
     "not_found": "There is no such thing, or this key may not see it.",
     "method_not_allowed": "The path exists, the method does not.",
-    "gone": "The thing was deleted.",
+    "gone": "A file's bytes are missing from the store, or a one-time link has been used.",
     "invalid_page": "There is no such page.",
     "too_large": "A body, file, text or list passes a limit; the detail names the limit.",
     "too_many_environments": "The agent already has the most environments it may have.",
     "unsupported_media_type": "The Content-Type or Content-Encoding is not one this route reads.",
-    "link_invalid": "The file link was altered, has expired or its file is gone.",
+    "link_invalid": "The file link was altered, has expired, or names no file.",
     "range_not_satisfiable": "The requested range lies outside of the file.",
     "too_many_requests": "Slow down; Retry-After says how long.",
     "busy": "The server holds as much as it may; try again after Retry-After.",

@@ -17,7 +17,7 @@ class _Named(NamedTuple):
 
 
 _named: ContextVar[Mapping[int, _Named]] = ContextVar("agentsight_conversations")
-_owner: ContextVar[object] = ContextVar("agentsight_owner")
+_token: ContextVar[object] = ContextVar("agentsight_context")
 _NOTHING: Final[Mapping[int, _Named]] = {}
 _SEVERAL: Final = object()
 
@@ -70,10 +70,10 @@ class Current:
         self._opened = None
 
 
-def owner_here() -> object:
+def context_token() -> object:
     """Return what stands for this context, so that an item can wait for its conversation."""
-    owner = _owner.get(None)
-    if owner is None:
-        owner = object()
-        _owner.set(owner)
-    return owner
+    token = _token.get(None)
+    if token is None:
+        token = object()
+        _token.set(token)
+    return token

@@ -21,7 +21,7 @@ from agentsight._contract import (
 )
 from agentsight._files import Field, File, Multipart
 from agentsight._flow import FileUnreadable, Operation, Reply, Request, is_passing, retry_after_s
-from agentsight._operations import Json, encode, error_of, is_object, read_object
+from agentsight._operations import Json, encode, error_of, is_object, joined, read_object
 from agentsight._spool import Item
 from agentsight.exceptions import ConversationNetworkException
 
@@ -29,6 +29,9 @@ _MAX_BATCH_BYTES: Final = MAX_JSON_BODY_BYTES - MIB
 """Of items; the rest is room for the conversation (64 KiB of metadata) and the files' names."""
 UNWELCOME_STATUSES: Final = frozenset({401, 403, 404, 405})
 """A wrong key or a wrong address (an endpoint that ends in `/api`): no item is the worse for it."""
+_NO_SUCH_ROUTE: Final = frozenset({404, 405})
+_NEEDED: Final = frozenset({"conversation_id", "is_used"})
+_BUILT_IN_ENVIRONMENTS: Final = frozenset({"production", "prod", "development", "dev"})
 _GZIP_FROM_BYTES: Final = 8 * 1024
 _JSON_TIMEOUT_S: Final = 15.0
 _FILES_TIMEOUT_S: Final = 45.0
@@ -48,6 +51,8 @@ class Outcome(NamedTuple):
     """Of the server's refusal."""
     response_data: object = None
     """The body of the server's refusal."""
+    refused_fields: tuple[tuple[str, str], ...] = ()
+    """Of a conversation: name and reason of details it was stored without."""
 
 
 class Delivery(NamedTuple):
@@ -57,6 +62,10 @@ class Delivery(NamedTuple):
     is_stopped: bool
     """The server cannot be reached or takes nothing now: other conversations need not try."""
     retry_after_s: float | None
+    failure: str | None = None
+    """What the server did, where it did not answer or could not work; `None` where it did."""
+    refused_fields: tuple[tuple[str, str], ...] = ()
+    """Name and reason of details of the conversation that the server refused."""
 
 
 class _Attempt:
@@ -68,11 +77,12 @@ class _Attempt:
         self.opens = [item for item in items if item.kind == "conversation"]
         self.rest = [item for item in items if item.kind != "conversation"]
         self.header = _header(conversation_id, self.opens, self.rest, environment)
-        self.bare_header: Json = {"conversation_id": conversation_id}
+        self.refused_fields: dict[str, str] = {}
         self.outcome_by_key: dict[str, Outcome] = {}
         self.unreadable: dict[str, str] = {}
         self.is_stopped = False
         self.retry_after_s: float | None = None
+        self.failure: str | None = None
 
     def run(self) -> Operation[None]:
         chunks = deque(_split(self.rest))
@@ -86,6 +96,7 @@ class _Attempt:
                 self.unreadable[error.item_key] = error.reason
                 chunks.appendleft(chunk)
             except ConversationNetworkException as error:
+                self.failure = f"the server did not answer ({error})"
                 self._stop(str(error))
             else:
                 chunks.extendleft(reversed(self._read(reply, chunk)))
@@ -148,23 +159,43 @@ class _Attempt:
         if reply.status in (200, 201):
             return self._stored(reply, chunk)
         if reply.status < 400 or reply.status in UNWELCOME_STATUSES or is_passing(reply):
+            if is_passing(reply):
+                self.failure = f"the server answered {reply.status}"
             self.retry_after_s = retry_after_s(reply)
             self._stop(None, reply)
             return []
-        told = _refusal(reply)
-        if told is None:  # not our server's words: a proxy, a wrong address; nobody's item is wrong
+        refusal = _refusal(reply)
+        if refusal is None:  # not our server's words: a proxy, a wrong address; no item is wrong
             if reply.status == 413 and len(chunk) > 1:
                 return _halves(chunk)
             self._stop(None, reply)
             return []
-        refused = _refused_items(told, chunk)
+        refused = _refused_items(refusal, chunk)
         for item, detail in refused:
-            told_error = f"API error for {_type_of(item)} ({reply.status}): {detail}"
-            self._refuse(item, told_error, reply)
+            error = f"API error for {_type_of(item)} ({reply.status}): {detail}"
+            self._refuse(item, error, reply)
         if refused:
             keys = {item.item_key for item, _ in refused}
             return [[item for item in chunk if item.item_key not in keys]]
+        if self._drop_refused_fields(refusal):
+            return [chunk] if chunk else []
         return self._refused_as_a_whole(reply, chunk)
+
+    def _drop_refused_fields(self, refusal: Json) -> bool:
+        """Leave out the details of the conversation that the server names; say if there are any.
+
+        An environment is not left out, which would mean production: development stands in for it.
+        """
+        names = [name for name in self.header if name in refusal and name not in _NEEDED]
+        if _safe_environment(self.header.get("environment")) == self.header.get("environment"):
+            names = [name for name in names if name != "environment"]
+        for name in names:
+            self.refused_fields[name] = joined(refusal[name])
+            if name == "environment":
+                self.header[name] = _safe_environment(self.header[name])
+            else:
+                del self.header[name]
+        return bool(names)
 
     def _refused_as_a_whole(self, reply: Reply, chunk: list[Item]) -> list[list[Item]]:
         """Find out who is meant: too much is the items' fault, anything else the conversation's."""
@@ -172,13 +203,19 @@ class _Attempt:
         if undecided and (reply.status != 413 or not chunk):
             for item in undecided:
                 self._refuse(item, str(error_of(reply, "conversation")), reply)
-            self.header = self.bare_header
+            self._bare_header()
             return [chunk] if chunk else []
         if len(chunk) > 1:
             return _halves(chunk)
         for item in chunk:
             self._refuse(item, str(error_of(reply, _type_of(item))), reply)
         return []
+
+    def _bare_header(self) -> None:
+        environment = _safe_environment(self.header.get("environment"))
+        self.header = {"conversation_id": self.header["conversation_id"]}
+        if environment is not None:
+            self.header["environment"] = environment
 
     def _stored(self, reply: Reply, chunk: list[Item]) -> list[list[Item]]:
         try:
@@ -190,7 +227,9 @@ class _Attempt:
             self._stop(f"Network error: the server's answer cannot be understood: {error!r}")
             return []
         for item in self._undecided_opens():
-            self._note(Outcome(item, {"id": pk, **conversation}, None, is_final=True))
+            fields = tuple(self.refused_fields.items())
+            stored = {"id": pk, **conversation}
+            self._note(Outcome(item, stored, None, is_final=True, refused_fields=fields))
         for item in chunk:
             row = rows.get(item.item_key)
             if row is None:
@@ -208,7 +247,7 @@ class _Attempt:
         self.is_stopped = True
         for item in (*self.opens, *self.rest):
             if item.item_key not in self.outcome_by_key:
-                error = reason if reply is None else str(error_of(reply, _type_of(item)))
+                error = reason if reply is None else _error_text(item, reply)
                 self._note(_failed(item, error, reply, is_final=False))
 
     def _refuse(self, item: Item, error: str, reply: Reply | None = None) -> None:
@@ -225,6 +264,23 @@ def _failed(item: Item, error: str | None, reply: Reply | None, *, is_final: boo
     return Outcome(item, None, error, is_final, status=reply.status, response_data=body)
 
 
+def _error_text(item: Item, reply: Reply) -> str:
+    text = str(error_of(reply, _type_of(item)))
+    if reply.status not in _NO_SUCH_ROUTE:
+        return text
+    return (
+        f"{text} (is the endpoint {reply.endpoint} right? It is the server's address, mostly "
+        "without a path; set AGENTSIGHT_API_ENDPOINT or endpoint=)"
+    )
+
+
+def _safe_environment(environment: str | None) -> str | None:
+    """Return an environment that every agent has, and never production unless it was meant."""
+    if environment is None or environment.strip().lower() in _BUILT_IN_ENVIRONMENTS:
+        return environment
+    return "development"
+
+
 def deliver(
     conversation_id: str, items: Sequence[Item], environment: str | None = None
 ) -> Operation[Delivery]:
@@ -238,7 +294,13 @@ def deliver(
     attempt = _Attempt(conversation_id, items, environment)
     yield from attempt.run()
     outcomes = [attempt.outcome_by_key[item.item_key] for item in items]
-    return Delivery(outcomes, attempt.is_stopped, attempt.retry_after_s)
+    return Delivery(
+        outcomes,
+        attempt.is_stopped,
+        attempt.retry_after_s,
+        attempt.failure,
+        tuple(attempt.refused_fields.items()),
+    )
 
 
 def _header(
@@ -292,8 +354,8 @@ def _refusal(reply: Reply) -> Json | None:
     return body if is_object(body) and {"code", "detail"} <= set(body) else None
 
 
-def _refused_items(told: Json, chunk: Sequence[Item]) -> list[tuple[Item, str]]:
-    named: Any = told.get("items")
+def _refused_items(refusal_body: Json, chunk: Sequence[Item]) -> list[tuple[Item, str]]:
+    named: Any = refusal_body.get("items")
     if not isinstance(named, list):
         return []
     item_by_key = {item.item_key: item for item in chunk}
@@ -306,7 +368,7 @@ def _refused_items(told: Json, chunk: Sequence[Item]) -> list[tuple[Item, str]]:
         if item is None and isinstance(index, int) and 0 <= index < len(chunk):
             item = chunk[index]
         if item is not None:
-            refused[item.item_key] = (item, str(refusal.get("detail") or told["detail"]))
+            refused[item.item_key] = (item, str(refusal.get("detail") or refusal_body["detail"]))
     return list(refused.values())
 
 

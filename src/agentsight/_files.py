@@ -179,32 +179,35 @@ def read_attachments(attachments: object, mode: str) -> tuple[File, ...]:
 
 
 def _read_one(i: int, attachment: object, mode: str) -> File:
-    told = f"Attachment {i + 1}"
+    label = f"Attachment {i + 1}"
     described: Mapping[str, Any]
     if isinstance(attachment, Mapping):
         described = cast("Mapping[str, Any]", attachment)
     elif attachment is None or isinstance(attachment, (int, float, list, tuple, set)):
         kind: str = type(cast("object", attachment)).__name__
         raise InvalidAttachmentException(
-            f"{told}: must be a mapping, a path, bytes or an open file, not {kind}"
+            f"{label}: must be a mapping, a path, bytes or an open file, not {kind}"
         )
     else:
         described = {"path" if isinstance(attachment, str) else "data": attachment}
     key = next((key for key in _DATA_KEYS if key in described), None)
-    if mode == "base64" and key in (None, "data") and isinstance(described.get("data", ""), str):
-        check_base64_form(told, described)
     if key is None:
-        raise InvalidAttachmentException(f"{told} missing required key: 'data'")
+        raise InvalidAttachmentException(
+            f"{label} missing required key: 'data', 'content' or 'file' (bytes, an open file or "
+            "base64 text), or 'path'"
+        )
     data: Any = described[key]
+    if key == "data" and mode == "base64" and isinstance(data, str):
+        _check_names(label, described)
     mime_type = described.get("mime_type") or described.get("content_type")
     if mime_type is not None and not isinstance(mime_type, str):
-        raise InvalidAttachmentException(f"{told}: mime_type must be text")
-    source = _open_source(told, key, data, mode, described)
-    size = _measure(told, source)
+        raise InvalidAttachmentException(f"{label}: mime_type must be text")
+    source = _open_source(label, key, data, mode, described)
+    size = _measure(label, source)
     if size > MAX_FILE_BYTES:
         source.close()
         raise InvalidAttachmentException(
-            f"{told}: {size} bytes; a file may have at most {MAX_FILE_BYTES // MIB} MiB"
+            f"{label}: {size} bytes; a file may have at most {MAX_FILE_BYTES // MIB} MiB"
         )
     filename = described.get("filename") or described.get("name") or _name_of(data, key)
     if not isinstance(filename, str) or not filename.strip():
@@ -212,76 +215,86 @@ def _read_one(i: int, attachment: object, mode: str) -> File:
     return File(str(uuid.uuid4()), filename, mime_type, source)
 
 
-def check_base64_form(told: str, described: Mapping[str, Any]) -> None:
+def check_base64_form(label: str, described: Mapping[str, Any]) -> None:
+    """Ask for all three keys that 0.0.x needed; the tracker needs the data only."""
     missing = [key for key in ("filename", "mime_type", "data") if key not in described]
     if missing:
-        raise InvalidAttachmentException(f"{told} missing required keys: {', '.join(missing)}")
+        raise InvalidAttachmentException(f"{label} missing required keys: {', '.join(missing)}")
+    _check_names(label, described, may_be_none=False)
+
+
+def _check_names(label: str, described: Mapping[str, Any], *, may_be_none: bool = True) -> None:
     for key in ("filename", "mime_type"):
-        if not isinstance(described[key], str) or not described[key].strip():
-            raise InvalidAttachmentException(f"{told} has invalid or empty {key}")
+        value = described.get(key)
+        if value is None and may_be_none:
+            continue
+        if not isinstance(value, str) or not value.strip():
+            raise InvalidAttachmentException(f"{label} has invalid or empty {key}")
 
 
-def _open_source(told: str, key: str, data: Any, mode: str, described: Mapping[str, Any]) -> Source:
+def _open_source(
+    label: str, key: str, data: Any, mode: str, described: Mapping[str, Any]
+) -> Source:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return BytesSource(bytes(cast("bytes", data)))
     if isinstance(data, os.PathLike) or (key == "path" and isinstance(data, str)):
-        return _path_source(told, os.fspath(data))  # pyright: ignore[reportUnknownArgumentType]
+        return _path_source(label, os.fspath(data))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(data, str):
         if mode != "base64":
             raise InvalidAttachmentException(
-                f"{told}: in form_data mode, 'data' must be bytes, a path object or an open file; "
+                f"{label}: in form_data mode, 'data' must be bytes, a path object or an open file; "
                 "give a path in text as 'path'"
             )
-        return BytesSource(decode_base64(told, data, str(described.get("filename", ""))))
+        return BytesSource(decode_base64(label, data, str(described.get("filename", ""))))
     if hasattr(data, "getvalue") and isinstance(value := data.getvalue(), bytes):
         return BytesSource(value)  # BytesIO hands out its own buffer, not a copy
     if hasattr(data, "read"):
-        return _stream_source(told, data)
+        return _stream_source(label, data)
     raise InvalidAttachmentException(
-        f"{told}: '{key}' must be bytes, a path or an open file, not {type(data).__name__}"
+        f"{label}: '{key}' must be bytes, a path or an open file, not {type(data).__name__}"
     )
 
 
-def decode_base64(told: str, text: str, filename: str) -> bytes:
+def decode_base64(label: str, text: str, filename: str) -> bytes:
     import base64
     import binascii
 
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidAttachmentException(f"{told} '{filename}' has invalid base64 data") from error
+        raise InvalidAttachmentException(f"{label} '{filename}' has invalid base64 data") from error
 
 
-def _path_source(told: str, path: str | bytes) -> Source:
+def _path_source(label: str, path: str | bytes) -> Source:
     import stat
 
     path = os.path.abspath(os.fsdecode(path))  # the working directory may change before sending
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        raise InvalidAttachmentException(f"{told}: cannot read {path}: {error}") from error
+        raise InvalidAttachmentException(f"{label}: cannot read {path}: {error}") from error
     if stat.S_ISDIR(status.st_mode):
-        raise InvalidAttachmentException(f"{told}: {path} is a directory")
+        raise InvalidAttachmentException(f"{label}: {path} is a directory")
     if not stat.S_ISREG(status.st_mode):
         with open(path, "rb") as stream:
-            return _copied(told, stream)
+            return _copied(label, stream)
     if not os.access(path, os.R_OK):
-        raise InvalidAttachmentException(f"{told}: {path} may not be read")
+        raise InvalidAttachmentException(f"{label}: {path} may not be read")
     return PathSource(path)
 
 
-def _stream_source(told: str, stream: Any) -> Source:
+def _stream_source(label: str, stream: Any) -> Source:
     if getattr(stream, "closed", False):
-        raise InvalidAttachmentException(f"{told}: the file is closed")
+        raise InvalidAttachmentException(f"{label}: the file is closed")
     descriptor = _regular_descriptor(stream)
     if descriptor is not None and hasattr(os, "pread"):
         if getattr(stream, "writable", bool)() and hasattr(stream, "flush"):
             stream.flush()  # else what the caller wrote is still in a buffer of Python's
         return DescriptorSource(os.dup(descriptor))
     if not getattr(stream, "seekable", bool)():
-        return _copied(told, stream)
+        return _copied(label, stream)
     if not isinstance(stream.read(0), bytes):
-        raise InvalidAttachmentException(f"{told}: open the file in binary mode")
+        raise InvalidAttachmentException(f"{label}: open the file in binary mode")
     return StreamSource(stream)
 
 
@@ -301,27 +314,27 @@ def _regular_descriptor(stream: Any) -> int | None:
     return descriptor if is_regular else None
 
 
-def _copied(told: str, stream: Any) -> Source:
+def _copied(label: str, stream: Any) -> Source:
     import tempfile
 
     with tempfile.TemporaryFile() as copy:
         while chunk := stream.read(_CHUNK_BYTES):
             if not isinstance(chunk, bytes):
-                raise InvalidAttachmentException(f"{told}: open the file in binary mode")
+                raise InvalidAttachmentException(f"{label}: open the file in binary mode")
             copy.write(chunk)
             if copy.tell() > MAX_FILE_BYTES:
                 raise InvalidAttachmentException(
-                    f"{told}: a file may have at most {MAX_FILE_BYTES // MIB} MiB"
+                    f"{label}: a file may have at most {MAX_FILE_BYTES // MIB} MiB"
                 )
         copy.flush()
         return DescriptorSource(os.dup(copy.fileno()))
 
 
-def _measure(told: str, source: Source) -> int:
+def _measure(label: str, source: Source) -> int:
     try:
         return source.size()
     except (OSError, ValueError) as error:
-        raise InvalidAttachmentException(f"{told}: cannot be read: {error}") from error
+        raise InvalidAttachmentException(f"{label}: cannot be read: {error}") from error
 
 
 def _name_of(data: object, key: str) -> str | None:

@@ -38,6 +38,8 @@ class Reply(NamedTuple):
     status: int
     headers: Mapping[str, str]
     content: bytes
+    endpoint: str = ""
+    """Whom it was asked of, as it may be shown."""
 
 
 class Unreachable(NamedTuple):
@@ -103,12 +105,12 @@ def with_retries(
         while True:
             try:
                 outcome = yield from _exchange(request, policy, deadline, clock, jitter)
-            except FileUnreadable as error:
+            except (FileUnreadable, ConversationNetworkException) as error:
                 request = operation.throw(error)
                 continue
             if isinstance(outcome, Unreachable):
-                told = f"Network error: {request.method} {request.path}: {outcome.reason}"
-                request = operation.throw(ConversationNetworkException(told))
+                message = f"Network error: {request.method} {request.path}: {outcome.reason}"
+                request = operation.throw(ConversationNetworkException(message))
             else:
                 request = operation.send(outcome)
     except StopIteration as stop:
@@ -192,7 +194,7 @@ def run(flow: Flow[T], transport: SyncTransport, sleep: Callable[[float], None])
             else:
                 try:
                     answer = transport.send(command)
-                except FileUnreadable as error:
+                except (FileUnreadable, ConversationNetworkException) as error:
                     command = flow.throw(error)
                     continue
             command = flow.send(answer)
@@ -215,7 +217,7 @@ async def run_async(
             else:
                 try:
                     answer = await transport.send(command)
-                except FileUnreadable as error:
+                except (FileUnreadable, ConversationNetworkException) as error:
                     command = flow.throw(error)
                     continue
             command = flow.send(answer)

@@ -17,15 +17,31 @@ import json
 import os
 import uuid
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from agentsight._contract import MIB
 from agentsight._files import File, PathSource
-from agentsight._spool import Item
+from agentsight._spool import MAX_BYTES, MAX_ITEMS, Item
 from agentsight.logging import say
 
 _REWRITE_FROM_BYTES: Final = 16 * MIB
 """Below this size the lines of delivered items may stay in the file."""
+
+
+class Room(NamedTuple):
+    """What may still be taken over."""
+
+    n_items: int
+    n_bytes: int
+
+    def n_fitting(self, items: Sequence[Item]) -> int:
+        """Return how many of these items, from the first, find room."""
+        left = self.n_bytes
+        for n, item in enumerate(items):
+            if n >= self.n_items or left <= 0:
+                return n
+            left -= item.held_bytes()
+        return len(items)
 
 
 class Journal:
@@ -89,7 +105,9 @@ class Journal:
         known = [key for key in item_keys if self._line_by_key.pop(key, None) is not None]
         if not known:
             return
-        with _told("the journal cannot be written; items may be sent again, which is harmless"):
+        with _logging_errors(
+            "the journal cannot be written; items may be sent again, which is harmless"
+        ):
             self._append({"done": known})
             if not self._line_by_key:
                 os.ftruncate(self._descriptor, 0)
@@ -102,30 +120,45 @@ class Journal:
     def adopt(self, item_key: str, conversation_id: str) -> None:
         """Note which conversation an item belongs to after all."""
         if item_key in self._line_by_key:
-            with _told("the journal cannot be written"):
+            with _logging_errors("the journal cannot be written"):
                 self._append({"adopt": [item_key, conversation_id]})
 
-    def recover(self) -> list[Item]:
-        """Take over the items that dead processes left with the same key and endpoint."""
+    def has(self, item_key: str) -> bool:
+        """Say whether an item is on disk and not done."""
+        return item_key in self._line_by_key
+
+    def recover(self, max_items: int = MAX_ITEMS, max_bytes: int = MAX_BYTES) -> list[Item]:
+        """Take over the items that dead processes left with the same key and endpoint.
+
+        Args:
+            max_items: how many at most; what is beyond stays where it is, and is logged.
+            max_bytes: of memory; soft by one item.
+        """
         items: list[Item] = []
-        with _told("the spool directory cannot be read"):
+        n_left = 0
+        with _logging_errors("the spool directory cannot be read"):
             names = [name for name in os.listdir(self._directory) if name.endswith(".jsonl")]
             paths = [os.path.join(self._directory, name) for name in names]
             for path in sorted(paths, key=lambda path: (_modified_at(path), path)):
                 if path != self._path(".jsonl"):
-                    items += self._recover_from(path)
+                    room = Room(max_items - len(items), max_bytes - _n_bytes(items))
+                    found, n_beyond = self._recover_from(path, room)
+                    items += found
+                    n_left += n_beyond
         if items:
             say("WARNING", "items of an earlier process are sent now", items=len(items))
+        if n_left:
+            say("WARNING", "items of an earlier process stay on disk for later", items=n_left)
         return items
 
-    def _recover_from(self, path: str) -> list[Item]:
+    def _recover_from(self, path: str, room: Room) -> tuple[list[Item], int]:
         try:
-            return self._take_over(path)
+            return self._take_over(path, room)
         except FileNotFoundError:
-            return []  # another process was faster
+            return [], 0  # another process was faster
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            say("ERROR", "a journal cannot be read and stays", file=path, reason=repr(error))
-            return []
+            say("ERROR", "a journal cannot be taken over and stays", file=path, reason=repr(error))
+            return [], 0
 
     def close(self) -> None:
         """Let go of the journal; remove it where nothing is left in it."""
@@ -201,45 +234,83 @@ class Journal:
         os.replace(fresh, self._path(".jsonl"))
         os.close(old)
 
-    def _take_over(self, path: str) -> list[Item]:
-        descriptor = os.open(path, os.O_RDWR)
+    def _take_over(self, path: str, room: Room) -> tuple[list[Item], int]:
+        """Return the items of a dead process's journal that there is room for, and how many more.
+
+        First their lines are written here, all or none; then the other journal ends or notes what
+        it gave away; their files are moved last. Wherever that is cut off, each item is in one of
+        the two, and its files are found by their keys.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
         try:
             if not _lock(descriptor) or not _is_still(path, descriptor):
-                return []  # its process lives, or another one has just taken it over
+                return [], 0  # its process lives, or another one has just taken it over
             lines = list(self._lines(descriptor))
             if lines[:1] != [self._owner]:
                 if len(lines) > 1:
                     say("WARNING", "a journal belongs to another key or endpoint", file=path)
-                return []
-            name = os.path.basename(path).removesuffix(".jsonl")
-            items = [self._adopted(line, name) for line in _live(lines)]
-            os.unlink(path)
-            self._remove_leftovers(name)
-            return items
+                return [], 0
+            live = [line for line in _live(lines) if not self.has(line["item_key"])]
+            items = [_item(line) for line in live]
+            taken = items[: room.n_fitting(items)]
+            n_left = len(items) - len(taken)
+            before = self._size, self._is_torn
+            try:
+                for line in live[: len(taken)]:
+                    self._append_item(line)
+                if n_left:
+                    _note_moved(descriptor, taken)
+            except BaseException:
+                self._take_back(taken, *before)
+                raise
+            if not n_left:
+                os.unlink(path)
+            taken = self._with_files(taken)
+            if not n_left:
+                in_use = {file.item_key for item in taken for file in item.files}
+                self._remove_leftovers(os.path.basename(path), in_use | _files_moved(lines))
+            return taken, n_left
         finally:
             os.close(descriptor)
 
-    def _adopted(self, line: dict[str, Any], name: str) -> Item:
-        files: list[File] = []
-        for key, filename, mime_type in line["files"]:
-            mine = self._path_of_copy(key)
-            with contextlib.suppress(FileNotFoundError):  # then its sending says so
-                os.replace(os.path.join(self._directory, f"{name}.{key}.bin"), mine)
-            files.append(File(key, filename, mime_type, PathSource(mine, is_ours=True)))
-        self._append_item(line)
-        return Item(
-            line["kind"],
-            line["conversation_id"],
-            line["item_key"],
-            line["timestamp"],
-            line["body"].encode(),
-            tuple(files),
-            line["mode"],
-        )
+    def _take_back(self, items: Sequence[Item], size: int, is_torn: bool) -> None:
+        """Forget the lines that were appended last, of which some are perhaps not written."""
+        for item in items:
+            self._line_by_key.pop(item.item_key, None)
+        os.ftruncate(self._descriptor, size)
+        self._size, self._is_torn = size, is_torn
 
-    def _remove_leftovers(self, name: str) -> None:
+    def _with_files(self, items: Sequence[Item]) -> list[Item]:
+        """Give the items' files names of ours, wherever a take-over that was cut off left them."""
+        name_by_key = {
+            name.split(".")[-2]: name
+            for name in os.listdir(self._directory)
+            if name.endswith(".bin")
+        }
+        return [
+            item._replace(
+                files=tuple(
+                    self._moved(file, name_by_key.get(file.item_key)) for file in item.files
+                )
+            )
+            for item in items
+        ]
+
+    def _moved(self, file: File, name: str | None) -> File:
+        path = self._path_of_copy(file.item_key)
+        if name is not None:  # else its sending says so
+            old_path = os.path.join(self._directory, name)
+            try:
+                os.replace(old_path, path)
+            except OSError:
+                path = old_path
+        return file._replace(source=PathSource(path, is_ours=True))
+
+    def _remove_leftovers(self, journal: str, keys_in_use: set[str]) -> None:
+        """Remove the copies of items that were done before their process died."""
+        start = journal.removesuffix("jsonl")
         for leftover in os.listdir(self._directory):
-            if leftover.startswith(name + "."):
+            if leftover.startswith(start) and leftover.split(".")[-2] not in keys_in_use:
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(self._directory, leftover))
 
@@ -259,12 +330,46 @@ def _live(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for line in lines:
         if "put" in line:
             line_by_key[line["put"]["item_key"]] = line["put"]
-        for key in line.get("done", ()):
+        for key in (*line.get("done", ()), *line.get("moved", ())):
             line_by_key.pop(key, None)
         key, conversation_id = line.get("adopt", (None, None))
         if key in line_by_key:
             line_by_key[key]["conversation_id"] = conversation_id
     return list(line_by_key.values())
+
+
+def _item(line: dict[str, Any]) -> Item:
+    """Return the item of a line; its files are not there yet."""
+    nowhere = PathSource("")
+    return Item(
+        line["kind"],
+        line["conversation_id"],
+        line["item_key"],
+        line["timestamp"],
+        line["body"].encode(),
+        tuple(
+            File(key, filename, mime_type, nowhere) for key, filename, mime_type in line["files"]
+        ),
+        line["mode"],
+    )
+
+
+def _note_moved(descriptor: int, items: Sequence[Item]) -> None:
+    """Note in a dead process's journal which items it gave away."""
+    line = b"\n%b\n" % json.dumps({"moved": [item.item_key for item in items]}).encode()
+    if os.write(descriptor, line) < len(line):
+        raise OSError("the disk is full")
+
+
+def _files_moved(lines: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the keys of files whose items a journal has given away; another one names them."""
+    moved = {key for line in lines for key in line.get("moved", ())}
+    puts = [line["put"] for line in lines if "put" in line]
+    return {file[0] for put in puts if put["item_key"] in moved for file in put["files"]}
+
+
+def _n_bytes(items: Sequence[Item]) -> int:
+    return sum(item.held_bytes() for item in items)
 
 
 def _modified_at(path: str) -> float:
@@ -294,7 +399,7 @@ def _lock(descriptor: int, *, wait: bool = False) -> bool:
 
 
 @contextlib.contextmanager
-def _told(event: str) -> Generator[None]:
+def _logging_errors(event: str) -> Generator[None]:
     try:
         yield
     except OSError as error:

@@ -30,6 +30,7 @@ from agentsight.exceptions import (
     NotFoundException,
     UnauthorizedException,
 )
+from agentsight.logging import say
 
 Json: TypeAlias = dict[str, Any]
 ConversationRef: TypeAlias = int | str
@@ -40,9 +41,13 @@ _JSON_HEADERS: Final = (("Content-Type", "application/json"),)
 # --- Reading ------------------------------------------------------------------------------------
 
 
-def fetch_conversations(filters: Mapping[str, object]) -> Operation[Json]:
-    """GET a page of conversations."""
-    return (yield from call("GET", CONVERSATIONS_PATH, params=query(filters)))
+def fetch_conversations(filters: Mapping[str, object], *, is_first: bool = True) -> Operation[Json]:
+    """GET a page of conversations; filters the server does not know are logged with the first."""
+    reply = yield Request("GET", CONVERSATIONS_PATH, query(filters))
+    ignored = reply.headers.get("x-agentsight-ignored-parameters")
+    if ignored and is_first:
+        say("WARNING", "the server does not know these filters and ignored them", filters=ignored)
+    return read_success(reply, "GET", CONVERSATIONS_PATH)
 
 
 def fetch_conversation(reference: ConversationRef) -> Operation[Json]:
@@ -62,11 +67,12 @@ def find_pk(reference: ConversationRef) -> Operation[int]:
     check_reference(reference)
     if isinstance(reference, int):
         return reference
-    try:
-        found = yield from call("GET", LOOKUP_PATH, params=(("conversation_id", reference),))
-    except NotFoundException:
-        told = f"Conversation with conversation_id '{reference}' not found"
-        raise NotFoundException(told) from None
+    reply = yield Request("GET", LOOKUP_PATH, (("conversation_id", reference),))
+    if reply.status == 404:
+        raise NotFoundException(
+            f"Conversation with conversation_id '{reference}' not found{endpoint_doubt(reply)}"
+        )
+    found = read_success(reply, "GET", LOOKUP_PATH)
     pk = found.get("id")
     if not isinstance(pk, int):
         raise ConversationNetworkException(
@@ -94,7 +100,8 @@ class PageWalk:
         page before are therefore not given again.
         """
         try:
-            page = yield from fetch_conversations(self._filters | {"page": self._page})
+            filters = self._filters | {"page": self._page}
+            page = yield from fetch_conversations(filters, is_first=self._is_first)
         except NotFoundException:  # rows were deleted meanwhile and the last page is gone
             if self._is_first:
                 raise
@@ -218,19 +225,24 @@ def call(
     content = None if body is None else encode(body)
     headers = _JSON_HEADERS if content is not None else ()
     reply = yield Request(method, path, params, content, headers, is_repeatable)
+    return read_success(reply, method, path)
+
+
+def read_success(reply: Reply, method: str, path: str) -> Json:
+    """Return the parsed body of a success; raises as `call` does."""
     if reply.status in (200, 201) or (reply.status == 204 and method != "GET"):
         return read_object(reply, f"{method} {path}")
     raise error_of(reply)
 
 
-def read_object(reply: Reply, told: str) -> Json:
+def read_object(reply: Reply, request: str) -> Json:
     """Return the JSON object of a success; an empty body is an empty object."""
     if not reply.content.strip():
         return {}
     value = _parsed(reply)
     if not is_object(value):
         raise ConversationNetworkException(
-            f"{told} answered {reply.status} without a JSON object: "
+            f"{request} answered {reply.status} without a JSON object: "
             "is the endpoint an AgentSight server?"
         )
     return value
@@ -254,29 +266,41 @@ def error_of(
     detail = str(data["detail"]) if is_object(data) and "detail" in data else None
     if not request_type:
         if reply.status == 404:
-            return NotFoundException(detail or "Resource not found")
+            return NotFoundException((detail or "Resource not found") + endpoint_doubt(reply))
         if reply.status == 401:
             return UnauthorizedException(detail or "Invalid or missing API key")
         if reply.status == 403:
             return ForbiddenException(
                 detail or "Access forbidden - not authorized to access this resource"
             )
-    told = f"API error for {request_type}" if request_type else "API error"
-    message = f"{told} ({reply.status}): {_message(data, reply)}"
+    start = f"API error for {request_type}" if request_type else "API error"
+    message = f"{start} ({reply.status}): {_message(data, reply)}"
     return ConversationApiException(message, reply.status, {} if data is None else data)
+
+
+def endpoint_doubt(reply: Reply) -> str:
+    """Return what else a 404 may mean: an endpoint that has a path has perhaps one too many."""
+    path = reply.endpoint.partition("://")[2].partition("/")[2]
+    if not path:
+        return ""
+    return (
+        f" (or the endpoint {reply.endpoint} is wrong: it is the server's address, mostly without "
+        f"/{path})"
+    )
 
 
 def _message(data: object, reply: Reply) -> str:
     if is_object(data) and data:
         if "detail" in data:
             return str(data["detail"])
-        return "; ".join(f"{name}: {_joined(value)}" for name, value in data.items())
+        return "; ".join(f"{name}: {joined(value)}" for name, value in data.items())
     if data:
         return str(data)
     return reply.content.decode("utf-8", "replace") or "Unknown error"
 
 
-def _joined(value: object) -> str:
+def joined(value: object) -> str:
+    """Return what an error's body says of one field."""
     if isinstance(value, list):
         return ", ".join(str(one) for one in cast("list[object]", value))
     return str(value)

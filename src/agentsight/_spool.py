@@ -33,7 +33,7 @@ class Item(NamedTuple):
     """The item as the wire has it, as JSON, without its files."""
     files: tuple[File, ...] = ()
     mode: str | None = None
-    owner: object = None
+    context: object = None
     """Where no conversation was known: the context that may still name it."""
 
     def held_bytes(self) -> int:
@@ -51,6 +51,7 @@ class Spool:
         max_items: int = MAX_ITEMS,
         max_bytes: int = MAX_BYTES,
         tell_full: Callable[[int], None] = lambda _: None,
+        tell_lost: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._lock = threading.Lock()
         self._journal = journal
@@ -58,30 +59,40 @@ class Spool:
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._tell_full = tell_full
+        self._tell_lost = tell_lost
+        self._on_loan: dict[str, Item] = {}
+        self._is_closing = False
         self._n_items = 0
         self._n_bytes = 0
         self._next_number = 0
         self.n_dropped = 0
 
-    def append(self, item: Item, *, is_journaled: bool = False) -> bool:
+    def append(self, item: Item) -> bool:
         """Keep an item; False where the spool is full and the item was dropped and counted."""
         with self._lock:
             if self._n_items >= self._max_items or self._n_bytes >= self._max_bytes:
                 self.n_dropped += 1
                 n_dropped = self.n_dropped
             else:
-                if self._journal is not None and not is_journaled:
+                if self._journal is not None:
                     item = self._journal.put(item)
-                self._next_number += 1
-                self._keep(self._next_number, item)
+                self._keep(item)
                 return True
         for file in item.files:
             file.source.close()
-        if (
-            n_dropped & (n_dropped - 1) == 0
-        ):  # the first, the second, the fourth, …: loud, not noisy
+        if n_dropped & (n_dropped - 1) == 0:  # the first, second, fourth, …: loud, not noisy
             self._tell_full(n_dropped)
         return False
+
+    def recover(self) -> None:
+        """Take over what dead processes left in the journal's directory, up to half the bounds.
+
+        The other half is room for new items; what finds none stays on disk for a later process.
+        """
+        with self._lock:
+            if self._journal is not None:
+                for item in self._journal.recover(self._max_items // 2, self._max_bytes // 2):
+                    self._keep(item)
 
     def borrow(
         self, conversation_id: str | None, only: Item | None = None
@@ -99,12 +110,15 @@ class Spool:
                 items = {n: item for n, item in items.items() if n not in left}
                 if left:
                     self._waiting[conversation_id] = left
+            self._on_loan |= {item.item_key: item for item in items.values()}
             return list(items.items())
 
     def settle(self, done: Iterable[Item], back: Iterable[tuple[int, Item]]) -> None:
         """End a loan: forget what is `done`, put `back` what is not, in its old place."""
         done, back = list(done), list(back)
         with self._lock:
+            for item in (*done, *(item for _, item in back)):
+                self._on_loan.pop(item.item_key, None)
             self._n_items -= len(done)
             self._n_bytes -= sum(item.held_bytes() for item in done)
             if back:
@@ -116,6 +130,8 @@ class Spool:
         for item in done:
             for file in item.files:
                 file.source.close()
+        if self._is_closing:
+            self.close()
 
     def adopt(self, conversation_id: str, is_wanted: Callable[[Item], bool]) -> int:
         """Give items without a conversation to one, where wanted; return how many."""
@@ -124,7 +140,7 @@ class Spool:
             adopted = {number: item for number, item in orphans.items() if is_wanted(item)}
             for number, item in adopted.items():
                 del orphans[number]
-                item = item._replace(conversation_id=conversation_id, owner=None)
+                item = item._replace(conversation_id=conversation_id, context=None)
                 self._waiting.setdefault(conversation_id, {})[number] = item
                 if self._journal is not None:
                     self._journal.adopt(item.item_key, conversation_id)
@@ -149,10 +165,15 @@ class Spool:
     def __len__(self) -> int:
         return self._n_items
 
-    @property
-    def is_journaled(self) -> bool:
-        """Whether what is not delivered survives on disk."""
-        return self._journal is not None
+    def unsent(self, *, on_disk: bool) -> list[Item]:
+        """Return what waits or is on loan and survives on disk, or does not."""
+        with self._lock:
+            held = [item for items in self._waiting.values() for item in items.values()]
+            return [
+                item
+                for item in (*held, *self._on_loan.values())
+                if on_disk is (self._journal is not None and self._journal.has(item.item_key))
+            ]
 
     def abandon(self) -> None:
         """In a forked child: the items, their files and the journal are the parent's."""
@@ -160,20 +181,31 @@ class Spool:
             self._journal.abandon()
 
     def close(self) -> None:
-        """Let go of files and of the journal, which keeps what was not delivered."""
+        """Let go of files and of the journal, which keeps what was not delivered.
+
+        What is on loan is waited for: the end of the last loan then does it. What is lost by it is
+        counted and told.
+        """
         with self._lock:
-            for items in self._waiting.values():
-                for item in items.values():
-                    if self._journal is None:
-                        for file in item.files:
-                            file.source.close()
+            self._is_closing = True
+            if self._on_loan:
+                return
+            n_lost = 0
+            for item in [item for items in self._waiting.values() for item in items.values()]:
+                if self._journal is None or not self._journal.has(item.item_key):
+                    n_lost += 1
+                    for file in item.files:
+                        file.source.close()
             self._waiting.clear()
             self._n_items = self._n_bytes = 0
             if self._journal is not None:
                 self._journal.close()
                 self._journal = None
+        if n_lost:
+            self._tell_lost(n_lost)
 
-    def _keep(self, number: int, item: Item) -> None:
-        self._waiting.setdefault(item.conversation_id, {})[number] = item
+    def _keep(self, item: Item) -> None:
+        self._next_number += 1
+        self._waiting.setdefault(item.conversation_id, {})[self._next_number] = item
         self._n_items += 1
         self._n_bytes += item.held_bytes()

@@ -30,20 +30,25 @@ def sent_report(outcomes: Sequence[Outcome]) -> Json:
     items: list[Json] = []
     for index, outcome in enumerate(outcomes):
         item = outcome.item
-        told: Json = {"index": index, "type": _type_of(item), "timestamp": item.timestamp}
+        entry: Json = {"index": index, "type": _type_of(item), "timestamp": item.timestamp}
         if outcome.error is None:
-            told |= {"response": outcome.response, "success": True}
+            entry |= {"response": outcome.response, "success": True}
             if item.kind != "conversation":
                 summary[_COUNTER_BY_KIND[item.kind]] += 1
         else:
-            told |= {"error": outcome.error, "success": False}
+            entry |= {"error": outcome.error, "success": False}
             summary["errors"] += 1
         if outcome.lost_files:
-            told["attachments_failed"] = [
+            entry["attachments_failed"] = [
                 {"filename": name, "error": reason} for name, reason in outcome.lost_files
             ]
             summary["errors"] += 1
-        items.append(told)
+        if outcome.refused_fields:
+            entry["fields_refused"] = [
+                {"field": name, "error": reason} for name, reason in outcome.refused_fields
+            ]
+            summary["errors"] += 1
+        items.append(entry)
     return {"items": items, "summary": summary}
 
 

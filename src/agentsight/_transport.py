@@ -1,12 +1,12 @@
 """The only file of the SDK that imports the HTTP library, and that on first use.
 
-A transport owns a pool of connections: close it, or use the client that owns it in a `with`. After
-a fork the child starts with a pool of its own; the parent's sockets are left alone.
+A transport owns a pool of connections: close it, or use the client that owns it in a `with`. One
+that is closed while requests are under way closes its connections with the end of the last. After a
+fork the child starts with a pool of its own; the parent's sockets are left alone.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import httpx2
 
 _CONNECT_TIMEOUT_S: Final = 5.0
+_REMEDY: Final = "Set AGENTSIGHT_API_ENDPOINT or endpoint="
 _LEFT_TO_PARENT: Final[list[object]] = []
 """Pools inherited by fork: kept alive, because closing them could disturb the parent's."""
 
@@ -28,9 +29,24 @@ class Transport:
 
     def __init__(self, endpoint: str, api_key: str) -> None:
         self._settings = _client_settings(endpoint, api_key)
+        self._endpoint = shown_endpoint(endpoint)
         self._client: httpx2.Client | None = None
-        self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._n_uses = 0
+        self._is_closed = False
+
+    def begin_use(self) -> None:
+        """Keep the connections open until `end_use`, whoever closes the transport meanwhile."""
+        with self._lock:
+            self._n_uses += 1
+
+    def end_use(self) -> None:
+        """Let go; close what another thread wanted closed."""
+        with self._lock:
+            self._n_uses -= 1
+            client = self._unused_client() if self._is_closed else None
+        if client is not None:
+            client.close()
 
     def send(self, request: Request) -> Reply | Unreachable:
         """Send one request.
@@ -41,8 +57,8 @@ class Transport:
         """
         import httpx2
 
-        client = self._open()
         try:
+            client = self._open()
             response = client.request(
                 request.method,
                 request.path,
@@ -52,30 +68,41 @@ class Transport:
                 timeout=httpx2.Timeout(request.timeout_s, connect=_CONNECT_TIMEOUT_S),
             )
         except (httpx2.RequestError, httpx2.InvalidURL) as error:
-            return _unreachable(error)
-        return _reply(response)
+            return _unreachable(error, self._endpoint)
+        return _reply(response, self._endpoint)
 
     @property
     def is_open(self) -> bool:
-        """Whether this process has connections to close."""
-        return self._client is not None and self._pid == os.getpid()
+        """Whether there are connections to close."""
+        return self._client is not None
 
     def close(self) -> None:
-        """Close the connections; the transport can be used again and then opens new ones."""
+        """Close the connections, or leave that to the end of the last use."""
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None and self._pid == os.getpid():
+            self._is_closed = True
+            client = self._unused_client()
+        if client is not None:
             client.close()
+
+    def begin_in_child(self) -> None:
+        """After a fork: what is open is the parent's, and so are the uses under way."""
+        if self._client is not None:
+            _LEFT_TO_PARENT.append(self._client)
+        self._client, self._lock = None, threading.Lock()
+        self._n_uses, self._is_closed = 0, False
+
+    def _unused_client(self) -> httpx2.Client | None:
+        if self._n_uses:
+            return None
+        client, self._client = self._client, None
+        return client
 
     def _open(self) -> httpx2.Client:
         client = self._client
-        if client is not None and self._pid == os.getpid():
+        if client is not None:
             return client
         import httpx2
 
-        if self._pid != os.getpid():
-            _LEFT_TO_PARENT.append(self._client)
-            self._client, self._pid, self._lock = None, os.getpid(), threading.Lock()
         with self._lock:
             if self._client is None:
                 self._client = httpx2.Client(**self._settings)
@@ -87,16 +114,28 @@ class AsyncTransport:
 
     def __init__(self, endpoint: str, api_key: str) -> None:
         self._settings = _client_settings(endpoint, api_key)
+        self._endpoint = shown_endpoint(endpoint)
         self._client: httpx2.AsyncClient | None = None
-        self._pid = os.getpid()
+        self._n_uses = 0
+        self._is_closed = False
+
+    def begin_use(self) -> None:
+        """Keep the connections open until `end_use`, whoever closes the transport meanwhile."""
+        self._n_uses += 1
+
+    async def end_use(self) -> None:
+        """Let go; close what another task wanted closed."""
+        self._n_uses -= 1
+        if self._is_closed:
+            await self._close_unused()
 
     async def send(self, request: Request) -> Reply | Unreachable:
         """Send one request; raises as `Transport.send` does."""
         import httpx2
 
-        client = self._open()
-        content = _content(request)
         try:
+            client = self._open()
+            content = _content(request)
             response = await client.request(
                 request.method,
                 request.path,
@@ -106,26 +145,35 @@ class AsyncTransport:
                 timeout=httpx2.Timeout(request.timeout_s, connect=_CONNECT_TIMEOUT_S),
             )
         except (httpx2.RequestError, httpx2.InvalidURL) as error:
-            return _unreachable(error)
-        return _reply(response)
+            return _unreachable(error, self._endpoint)
+        return _reply(response, self._endpoint)
 
     @property
     def is_open(self) -> bool:
-        """Whether this process has connections to close."""
-        return self._client is not None and self._pid == os.getpid()
+        """Whether there are connections to close."""
+        return self._client is not None
 
     async def aclose(self) -> None:
-        """Close the connections; the transport can be used again and then opens new ones."""
+        """Close the connections, or leave that to the end of the last use."""
+        self._is_closed = True
+        await self._close_unused()
+
+    def begin_in_child(self) -> None:
+        """After a fork: what is open is the parent's, and so are the uses under way."""
+        if self._client is not None:
+            _LEFT_TO_PARENT.append(self._client)
+        self._client, self._n_uses, self._is_closed = None, 0, False
+
+    async def _close_unused(self) -> None:
+        if self._n_uses:
+            return
         client, self._client = self._client, None
-        if client is not None and self._pid == os.getpid():
+        if client is not None:
             await client.aclose()
 
     def _open(self) -> httpx2.AsyncClient:
         import httpx2
 
-        if self._pid != os.getpid():
-            _LEFT_TO_PARENT.append(self._client)
-            self._client, self._pid = None, os.getpid()
         if self._client is None:
             self._client = httpx2.AsyncClient(**self._settings)
         return self._client
@@ -172,16 +220,33 @@ async def _in_threads(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _unreachable(error: Exception) -> Unreachable:
+def shown_endpoint(endpoint: str) -> str:
+    """Return an endpoint as it may be shown: without a name and password in it."""
+    scheme, _, rest = endpoint.rstrip("/").partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def _unreachable(error: Exception, endpoint: str) -> Unreachable:
     import httpx2
 
-    reason = f"{type(error).__name__}: {error}".rstrip(": ")
+    kind = type(error).__name__
     unusable = (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
     if isinstance(error, unusable):
-        raise ConversationNetworkException(f"Network error: {reason}") from error
+        raise ConversationNetworkException(
+            f"Network error: {kind}: {error}: is the endpoint {endpoint} right? {_REMEDY}"
+        ) from error
     never_sent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
-    return Unreachable(reason, may_have_arrived=not isinstance(error, never_sent))
+    if not isinstance(error, never_sent):
+        return Unreachable(f"{kind}: {error} ({endpoint})", may_have_arrived=True)
+    if "refused" in str(error).lower():
+        reason = f"connection refused by {endpoint}"
+    else:
+        reason = f"no connection to {endpoint} ({error})".replace(" ()", "")
+    return Unreachable(
+        f"{kind}: {reason}: is the server running? {_REMEDY}", may_have_arrived=False
+    )
 
 
-def _reply(response: httpx2.Response) -> Reply:
-    return Reply(response.status_code, dict(response.headers), response.content)
+def _reply(response: httpx2.Response, endpoint: str) -> Reply:
+    return Reply(response.status_code, dict(response.headers), response.content, endpoint)

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from agentsight._contract import MAX_ROW_ID
+
 if TYPE_CHECKING:
     from agentsight.types import TokenHandler
 
@@ -27,6 +29,8 @@ class UsageCounters:
         for name, count in zip(COUNTERS, given, strict=True):
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise ValueError(f"{name} must be a whole number and not negative, not {count!r}")
+            if count > MAX_ROW_ID:
+                raise ValueError(f"{name} is {count}; at most {MAX_ROW_ID}")
         with self._lock:
             self._is_used = True
             held = self._counts_by_key.setdefault(key, [0, 0, 0, 0])
@@ -54,10 +58,10 @@ class UsageCounters:
             sums = [count + more for count, more in zip(counts, watched, strict=True)]
             return dict(zip(COUNTERS, sums, strict=True)) if any(sums) else None
 
-    def adopt(self, conversation_id: str, owner: object) -> None:
+    def adopt(self, conversation_id: str, context: object) -> None:
         """Give a conversation what its context used before it was opened."""
         with self._lock:
-            counts = self._counts_by_key.pop(owner, None)
+            counts = self._counts_by_key.pop(context, None)
         if counts is not None:
             self.add(conversation_id, counts)
 
@@ -65,6 +69,18 @@ class UsageCounters:
         """Return the conversations that have counters."""
         with self._lock:
             return [key for key in self._counts_by_key if isinstance(key, str)]
+
+    def n_unsent(self) -> int:
+        """Return how many conversations have counters that were not sent."""
+        with self._lock:
+            return sum(any(counts) for counts in self._counts_by_key.values())
+
+    def begin_in_child(self) -> None:
+        """After a fork: what was counted is the parent's, and the lock may be held by nobody."""
+        self._lock = threading.Lock()
+        self._counts_by_key = {}
+        if self._handler is not None:
+            _reset(self._handler)
 
     def watch(self, handler: TokenHandler | None) -> None:
         """Also count what a library's own handler counts."""

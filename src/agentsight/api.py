@@ -82,7 +82,8 @@ class AgentSightAPI(SyncClient):
             metadata: `key:value,key2:value2`; a dotted key goes into nested objects.
             started_at_after: ISO text or a datetime; without an offset it is UTC.
             page_size: 10 by default, at most 100.
-            extra_params: any further filter of the server, such as `customer_id__icontains`.
+            extra_params: any further filter of the server, such as `customer_id__icontains`. One
+                that the server does not know changes nothing, and a WARNING in the log names it.
 
         Returns:
             `{"count", "page_size", "total_pages", "current_page", "next", "previous", "results"}`.
@@ -91,7 +92,28 @@ class AgentSightAPI(SyncClient):
             ValueError: an unknown `feedback_sentiment` or `feedback_source`.
             NotFoundException: there is no such page.
         """
-        return self.run(operations.fetch_conversations(_filters(locals())))
+        filters = {
+            "action_name": action_name,
+            "conversation_id": conversation_id,
+            "customer_id": customer_id,
+            "customer_ip_address": customer_ip_address,
+            "device": device,
+            "has_messages": has_messages,
+            "language": language,
+            "message_contains": message_contains,
+            "page": page,
+            "page_size": page_size,
+            "started_at_after": started_at_after,
+            "started_at_before": started_at_before,
+            "is_marked": is_marked,
+            "name": name,
+            "include_deleted": include_deleted,
+            "metadata": metadata,
+            "has_feedback": has_feedback,
+            "feedback_sentiment": feedback_sentiment,
+            "feedback_source": feedback_source,
+        }
+        return self.run(operations.fetch_conversations(filters | extra_params))
 
     def iter_conversations(self, **filters: Any) -> Iterator[dict[str, Any]]:
         """Iterate over all conversations that match, fetching page after page.
@@ -174,12 +196,6 @@ class AsyncAgentSightAPI(AsyncClient):
 
 def _given(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not UNSET}
-
-
-def _filters(arguments: dict[str, Any]) -> dict[str, Any]:
-    extra_params: dict[str, Any] = arguments.pop("extra_params")
-    del arguments["self"]
-    return arguments | extra_params
 
 
 agentsight_api: Final = AgentSightAPI.default_instance()

@@ -81,11 +81,20 @@ class Config:
     ) -> None:
         """Change settings; what is `None` stays. Nothing changes where one of them is not valid."""
         before = dict(vars(self))
-        given = dict(locals())
+        given = {
+            "api_key": api_key,
+            "endpoint": endpoint,
+            "app_url": app_url,
+            "environment": environment,
+            "conversation_id": conversation_id,
+            "token_handler": token_handler,
+            "log_level": log_level,
+            "spool_dir": spool_dir,
+        }
         try:
-            for name in _NAMES:
-                if given[name] is not None:
-                    setattr(self, name, given[name])
+            for name, value in given.items():
+                if value is not None:
+                    setattr(self, name, value)
             self.log_level_is_set = self.log_level_is_set or log_level is not None
             self._check()
         except Exception:

@@ -10,9 +10,9 @@ Exception
 ├── NoDataToSendException                   nothing is tracked
 ├── InvalidAttachmentException              a file cannot be read, named or is too large
 ├── ConversationTrackingException
-│   ├── InvalidConversationDataException    a name, comment, action, button or metadata
-│   ├── InvalidQuestionDataException        a human message without text
-│   ├── InvalidAnswerDataException          an agent message without text
+│   ├── InvalidConversationDataException    a name, comment, action, button or metadata (1)
+│   ├── InvalidQuestionDataException        a human message without text (1)
+│   ├── InvalidAnswerDataException          an agent message without text (1)
 │   ├── ConversationNetworkException        no answer, or none that can be understood
 │   └── ConversationApiException            the server refused: status_code, response_data
 │       ├── UnauthorizedException           401
@@ -20,6 +20,8 @@ Exception
 │       └── NotFoundException               404
 └── RuntimeError
     └── AgentSightClientNotInitializedException     kept for code that names it; never raised
+
+(1) Also a ValueError: the value passed to the call is not acceptable.
 """
 
 from __future__ import annotations
@@ -60,13 +62,19 @@ class NoApiKeyException(Exception):
 
 
 class InvalidApiKeyException(Exception):
-    """The API key has not the shape `ags_` + 32 hex + `_` + 6 hex. The message never shows it."""
+    """The API key has not the shape `ags_` + 32 hex + `_` + 6 hex. The message never shows it.
+
+    Args:
+        api_key: to say how long it is.
+        app_url: as in 0.0.x, whose app made keys; here the server's command line does.
+    """
 
     def __init__(self, api_key: object, app_url: str) -> None:
         n_chars = len(api_key) if isinstance(api_key, str) else 0
         super().__init__(
             f"The API key ({n_chars} characters) is not of the form ags_<32 hex>_<6 hex>: "
-            f"look for spaces and missing characters, or make a new one at {app_url}."
+            "look for spaces and missing characters, or make a new one on the server by "
+            "`agentsight keys create --agent SLUG --role write`."
         )
 
 
@@ -130,22 +138,22 @@ class ConversationTrackingException(Exception):
         super().__init__(message)
 
 
-class InvalidConversationDataException(ConversationTrackingException):
-    """A name, comment, action, button or metadata is not acceptable."""
+class InvalidConversationDataException(ConversationTrackingException, ValueError):
+    """A name, comment, action, button or metadata is not acceptable; also a ValueError."""
 
     def __init__(self, message: str = "Invalid conversation data provided") -> None:
         super().__init__(message)
 
 
-class InvalidAnswerDataException(ConversationTrackingException):
-    """An agent message without text, or with too much of it."""
+class InvalidAnswerDataException(ConversationTrackingException, ValueError):
+    """An agent message without text, or with too much of it; also a ValueError."""
 
     def __init__(self, message: str = "Invalid answer data provided") -> None:
         super().__init__(message)
 
 
-class InvalidQuestionDataException(ConversationTrackingException):
-    """A human message without text, or with too much of it."""
+class InvalidQuestionDataException(ConversationTrackingException, ValueError):
+    """A human message without text, or with too much of it; also a ValueError."""
 
     def __init__(self, message: str = "Invalid question data provided") -> None:
         super().__init__(message)

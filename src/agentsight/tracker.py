@@ -6,34 +6,29 @@ microseconds. Nothing is sent before `send_tracked_data` or `flush`.
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
-from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from agentsight._base import SyncClient
-from agentsight._current import Current, owner_here
+from agentsight._current import Current, context_token
 from agentsight._items import (
-    as_text,
-    checked_conversation_id,
+    action_wire,
+    button_wire,
     checked_metadata,
     checked_mode,
-    checked_name,
     checked_sender,
     checked_text,
     new_item,
+    opening_item,
 )
-from agentsight._outbox import Outbox, plain_environment
-from agentsight._spool import Item
+from agentsight._outbox import Outbox
+from agentsight._process import report_at_exit
 from agentsight._usage import UsageCounters
 from agentsight.config import UNSET
 from agentsight.enums import TokenHandlerType
 from agentsight.exceptions import (
     ConversationApiException,
     InvalidAnswerDataException,
-    InvalidConversationDataException,
     InvalidQuestionDataException,
     NoConversationIdException,
     NoDataToSendException,
@@ -44,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from agentsight._files import File
+    from agentsight._operations import Json
+    from agentsight._spool import Item
     from agentsight.config import Config
     from agentsight.enums import AttachmentMode, LogLevel, Sender
     from agentsight.types import AttachmentInput
@@ -58,18 +55,6 @@ _NO_CONVERSATION: Final = (
 )
 
 
-_SAID_OF_CONVERSATION: Final = (
-    "customer_id",
-    "customer_ip_address",
-    "device",
-    "source",
-    "language",
-    "name",
-    "environment",
-    "metadata",
-)
-
-
 class ConversationTracker(SyncClient):
     """Records conversations. Safe to share between threads and asyncio tasks.
 
@@ -80,7 +65,8 @@ class ConversationTracker(SyncClient):
 
     What cannot be delivered stays and is sent the next time. Every item has a key from the moment
     it is tracked, by which the server stores it once however often it arrives. At most 100,000
-    items and about 256 MiB wait; what is tracked beyond is dropped, counted and logged.
+    items and about 256 MiB wait; what is tracked beyond is dropped, counted and logged. A process
+    that ends with items that were not sent says so once in the log.
 
     Args:
         api_key: default AGENTSIGHT_API_KEY; its shape is checked at once.
@@ -118,7 +104,6 @@ class ConversationTracker(SyncClient):
         self._current = Current()
         self._usage = UsageCounters()
         self._outbox = Outbox(self, self._usage)
-        _trackers.add(self)
 
     def configure(
         self,
@@ -171,9 +156,19 @@ class ConversationTracker(SyncClient):
             MissingConversationIdException: the id is blank.
             ConversationApiException: the server refuses it.
         """
-        item = self._opening(locals(), is_used=False)
+        details = {
+            "customer_id": customer_id,
+            "customer_ip_address": customer_ip_address,
+            "device": device,
+            "source": source,
+            "language": language,
+            "name": name,
+            "environment": environment,
+            "metadata": metadata,
+        }
         from agentsight._delivery import UNWELCOME_STATUSES
 
+        item = self._opening_item(conversation_id, details, is_used=False)
         self._current.opened(str(item.conversation_id))
         if not self._outbox.spool.append(item):
             return
@@ -208,7 +203,18 @@ class ConversationTracker(SyncClient):
             MissingConversationIdException: the id is blank.
             InvalidConversationDataException: metadata is no JSON object, too large or too deep.
         """
-        self._open_conversation(self._opening(locals(), is_used=True), is_block=False)
+        details = {
+            "customer_id": customer_id,
+            "customer_ip_address": customer_ip_address,
+            "device": device,
+            "source": source,
+            "language": language,
+            "name": name,
+            "environment": environment,
+            "metadata": metadata,
+        }
+        item = self._opening_item(conversation_id, details, is_used=True)
+        self._open_conversation(item, is_block=False)
 
     @contextmanager
     def conversation(
@@ -228,7 +234,18 @@ class ConversationTracker(SyncClient):
         Leaving it makes the conversation current that was so before. Nothing is sent by that: call
         `send_tracked_data()` inside, or `flush()` whenever you like.
         """
-        before = self._open_conversation(self._opening(locals(), is_used=True), is_block=True)
+        details = {
+            "customer_id": customer_id,
+            "customer_ip_address": customer_ip_address,
+            "device": device,
+            "source": source,
+            "language": language,
+            "name": name,
+            "environment": environment,
+            "metadata": metadata,
+        }
+        item = self._opening_item(conversation_id, details, is_used=True)
+        before = self._open_conversation(item, is_block=True)
         try:
             yield self
         finally:
@@ -248,7 +265,7 @@ class ConversationTracker(SyncClient):
         Args:
             message: text, at most 1 MiB.
             attachments: files sent with it: paths, bytes, open files, or mappings with `data`,
-                `filename` and `mime_type`; at most 100.
+                `filename` and `mime_type`; at most 100. Without a type the server finds it.
             attachment_mode: `base64` or `form_data`; says only whether a string in `data` is
                 base64. Files are streamed either way.
             metadata: JSON object, at most 64 KiB and 20 deep.
@@ -295,13 +312,13 @@ class ConversationTracker(SyncClient):
             InvalidAttachmentException: no files, or one cannot be read or is too large.
             ValueError: an unknown mode or sender.
         """
-        files, word = _read_files(attachments, mode)
+        files, mode_text = _read_files(attachments, mode)
         wire = {
             "type": "attachments",
             "sender": checked_sender(sender),
             "metadata": checked_metadata(metadata),
         }
-        self._track("attachments", wire, files=files, mode=word)
+        self._track("attachments", wire, files=files, mode=mode_text)
 
     def track_action(
         self,
@@ -317,31 +334,23 @@ class ConversationTracker(SyncClient):
         """Record what the agent did: a tool call, a search, a hand-over.
 
         Args:
-            started_at: ISO text, as `ended_at`.
-            duration_ms: measured duration, in milliseconds.
-            tools_used: JSON object.
-            response: what came out.
-            error_msg: what went wrong, if it did.
+            started_at: ISO text, as `ended_at`; other text is kept as it was typed.
+            duration_ms: measured duration, in milliseconds, from 0.
+            tools_used: JSON object, at most 64 KiB and 20 deep, as `metadata`.
+            response: what came out, at most 1 MiB.
+            error_msg: what went wrong, if it did; at most 1 MiB.
 
         Raises:
-            InvalidConversationDataException: the name is blank, or a value cannot be sent.
+            InvalidConversationDataException: the name is blank or over 255 characters, or a value
+                cannot be sent; it is also a ValueError and names the limit.
         """
-        if tools_used is not None and not isinstance(tools_used, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidConversationDataException("tools_used must be a dictionary")
-        given = {
+        details: Json = {
             "started_at": started_at,
             "ended_at": ended_at,
             "duration_ms": duration_ms,
             "tools_used": tools_used,
-            "response": as_text(response),
-            "error_message": as_text(error_msg),
         }
-        wire = {
-            "type": "action",
-            "action_name": checked_name(action_name, "Action name"),
-            "metadata": checked_metadata(metadata),
-        }
-        self._track("action", wire | {key: one for key, one in given.items() if one is not None})
+        self._track("action", action_wire(action_name, details, response, error_msg, metadata))
 
     def track_button(
         self, button_event: str, label: str, value: str, metadata: dict[str, Any] | None = None
@@ -349,16 +358,9 @@ class ConversationTracker(SyncClient):
         """Record a click.
 
         Raises:
-            InvalidConversationDataException: one of the three is blank.
+            InvalidConversationDataException: one of the three is blank or too long.
         """
-        wire = {
-            "type": "button",
-            "button_event": checked_name(button_event, "Button event"),
-            "label": checked_name(label, "Button label"),
-            "value": checked_name(value, "Button value"),
-            "metadata": checked_metadata(metadata),
-        }
-        self._track("button", wire)
+        self._track("button", button_wire(button_event, label, value, metadata))
 
     def track_token_usage(
         self,
@@ -373,11 +375,12 @@ class ConversationTracker(SyncClient):
             ValueError: a count is no integer, or negative.
         """
         counts = (prompt_tokens, completion_tokens, total_tokens, embedding_tokens)
-        self._usage.add(self._find_current() or owner_here(), counts)
+        self._usage.add(self._find_current() or context_token(), counts)
+        report_at_exit(self._outbox)
 
     def get_token_usage(self) -> dict[str, int]:
         """Return the current conversation's counters since the last send, `{}` if never used."""
-        return self._usage.get(self._find_current() or owner_here())
+        return self._usage.get(self._find_current() or context_token())
 
     # --- Sending --------------------------------------------------------------------------------
 
@@ -386,8 +389,12 @@ class ConversationTracker(SyncClient):
 
         More than 100 files, 10,000 items or 63 MiB of JSON go out as several such requests, in
         order. Network errors, 408, 425, 429 and 5xx are repeated up to three times within 30 s;
-        what then is not delivered stays for the next send. An item that the server refuses for
-        ever is logged, reported here, and dropped, and the rest is sent without it.
+        what then is not delivered stays for the next send. For 5 s after that (doubled with every
+        failure, at most 60 s; or as long as `Retry-After` says) a send answers at once that the
+        items are kept, without asking the server; `flush` and `close` do ask it. An item that the
+        server refuses for ever is logged, reported here, and dropped, and the rest is sent without
+        it; a detail of the conversation that it refuses is left out, logged and named in
+        `fields_refused`.
 
         Returns:
             `{"items": [{"index", "type", "timestamp", "response", "success": True} or {…, "error",
@@ -419,7 +426,7 @@ class ConversationTracker(SyncClient):
         return sent_report(delivery.outcomes)
 
     def flush(self) -> dict[str, dict[str, Any]]:
-        """Send all that waits, conversation by conversation.
+        """Send all that waits, conversation by conversation; also where a send failed just now.
 
         Returns:
             What `send_tracked_data` returns, by conversation_id; empty if nothing waits. Where the
@@ -435,7 +442,7 @@ class ConversationTracker(SyncClient):
         waiting = dict.fromkeys([*spool.conversation_ids(), *self._usage.conversation_ids()])
         reports: dict[str, dict[str, Any]] = {}
         for conversation_id in waiting:
-            delivery = self._outbox.send(conversation_id)
+            delivery = self._outbox.send(conversation_id, is_urgent=True)
             if delivery.outcomes:
                 reports[conversation_id] = sent_report(delivery.outcomes)
             if delivery.is_stopped:
@@ -460,7 +467,10 @@ class ConversationTracker(SyncClient):
 
     @property
     def n_waiting(self) -> int:
-        """How many items wait or are just being sent, over all conversations."""
+        """How many items wait or are just being sent, over all conversations.
+
+        Those that an earlier process left in AGENTSIGHT_SPOOL_DIR are taken over and counted.
+        """
         return self._outbox.n_waiting
 
     @property
@@ -469,12 +479,12 @@ class ConversationTracker(SyncClient):
         return self._outbox.n_dropped
 
     def close(self) -> None:
-        """Send what waits, once, and close the connections.
+        """Send what waits, once, and close the connections; other threads' sends end first.
 
         What cannot be delivered then survives in AGENTSIGHT_SPOOL_DIR if that is set; else it is
         lost, with a ResourceWarning that says how much.
         """
-        if self.n_waiting:
+        if self._outbox.is_open and self.n_waiting:
             self.flush()
         super().close()
         self._outbox.leave()
@@ -502,8 +512,8 @@ class ConversationTracker(SyncClient):
             "metadata": checked_metadata(metadata),
         }
         if attachments:
-            files, word = _read_files(attachments, attachment_mode)
-            self._track(kind, wire, files=files, mode=word)
+            files, mode_text = _read_files(attachments, attachment_mode)
+            self._track(kind, wire, files=files, mode=mode_text)
         else:
             self._track(kind, wire)
 
@@ -511,22 +521,13 @@ class ConversationTracker(SyncClient):
         conversation_id = self._find_current()
         spool = self._outbox.spool
         if conversation_id is None:
-            spool.append(new_item(kind, None, wire, owner=owner_here(), **more))
+            spool.append(new_item(kind, None, wire, context=context_token(), **more))
             raise NoConversationIdException(_NO_CONVERSATION)
         spool.append(new_item(kind, conversation_id, wire, **more))
 
-    def _opening(self, arguments: dict[str, Any], *, is_used: bool) -> Item:
-        conversation_id = checked_conversation_id(arguments["conversation_id"])
-        said = {name: arguments[name] for name in _SAID_OF_CONVERSATION}
-        said["environment"] = plain_environment(self.config.environment or said["environment"])
-        if said["metadata"] is not None:
-            said["metadata"] = checked_metadata(said["metadata"])
-        said = {
-            name: value if name == "metadata" else str(value)
-            for name, value in said.items()
-            if value is not None
-        }
-        return new_item("conversation", conversation_id, {**said, "is_used": is_used})
+    def _opening_item(self, conversation_id: str, details: Json, *, is_used: bool) -> Item:
+        environment = self.config.environment
+        return opening_item(conversation_id, details, is_used=is_used, environment=environment)
 
     def _open_conversation(self, item: Item, *, is_block: bool) -> Any:
         conversation_id = str(item.conversation_id)
@@ -534,9 +535,9 @@ class ConversationTracker(SyncClient):
         spool.append(item)
         before = self._current.name(conversation_id, is_block=is_block)
         self._current.opened(conversation_id)
-        owner = owner_here()
-        spool.adopt(conversation_id, lambda orphan: orphan.owner is owner)
-        self._usage.adopt(conversation_id, owner)
+        context = context_token()
+        spool.adopt(conversation_id, lambda orphan: orphan.context is context)
+        self._usage.adopt(conversation_id, context)
         return before
 
     def _find_current(self) -> str | None:
@@ -547,12 +548,12 @@ class ConversationTracker(SyncClient):
 
     def _adopt(self, conversation_id: str) -> None:
         """Give the current conversation the items that waited for one."""
-        owner = owner_here()
+        context = context_token()
         is_anybodys = self._current.named_here() is None
         self._outbox.spool.adopt(
-            conversation_id, lambda orphan: is_anybodys or orphan.owner is owner
+            conversation_id, lambda orphan: is_anybodys or orphan.context is context
         )
-        self._usage.adopt(conversation_id, owner)
+        self._usage.adopt(conversation_id, context)
 
     def _apply(self) -> None:
         super()._apply()
@@ -563,31 +564,19 @@ class ConversationTracker(SyncClient):
             self._usage.watch(set_llamaindex_token_handler(config.log_level))
 
     def _begin_in_child(self) -> None:
-        """After a fork: what waited is the parent's, and its locks may be held by nobody here."""
+        """After a fork: what waited is the parent's."""
+        super()._begin_in_child()
         self._outbox.abandon()
-        self._settings_lock = threading.RLock()
-        self._usage = UsageCounters()
+        self._usage.begin_in_child()
         self._outbox = Outbox(self, self._usage)
         self._current.forget_opened()
-
-
-_trackers: Final[weakref.WeakSet[ConversationTracker]] = weakref.WeakSet()
-
-
-def _begin_in_child() -> None:
-    for tracker in list(_trackers):
-        tracker._begin_in_child()  # pyright: ignore[reportPrivateUsage]
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _read_files(attachments: object, mode: object) -> tuple[tuple[File, ...], str]:
     from agentsight._files import read_attachments
 
-    word = checked_mode(mode)
-    return read_attachments(attachments, word), word
+    mode_text = checked_mode(mode)
+    return read_attachments(attachments, mode_text), mode_text
 
 
 conversation_tracker: Final = ConversationTracker.default_instance()

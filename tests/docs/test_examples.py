@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from agentsight.server.dashboard.snippet import SNIPPET
 from tests.docs.pages import DOCS, ROOT, RUNNABLE, Block, blocks_of
 from tests.support.postgres import TestDatabases, find_binaries
 from tests.support.proxies import free_port
@@ -194,6 +196,19 @@ def test_the_lines_of_the_readme_run(tmp_path: Path) -> None:
         )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"hello.txt text/plain {server.base_url}/files/")
+
+
+def test_the_first_examples_do_not_meet_in_one_conversation() -> None:
+    """Whoever runs README, start page and quick start in turn gets what each of them promises."""
+    opened = re.compile(r"get_or_create_conversation\((?:conversation_id=)?\"([^\"]+)\"")
+    texts = [
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        (DOCS / "quickstart.md").read_text(encoding="utf-8"),
+        SNIPPET,
+    ]
+    named = [name for text in texts for name in opened.findall(text)]
+    assert len(named) == 4
+    assert len(set(named)) == len(named)
 
 
 def test_every_page_with_commands_is_run_and_what_is_not_run_says_why() -> None:

@@ -64,6 +64,30 @@ def test_an_unknown_conversation_is_named_in_the_error(
     assert caught.value.status_code == 404
 
 
+def test_a_404_of_an_endpoint_with_a_path_names_both_possibilities(server: ScriptServer) -> None:
+    """An unknown route and an unknown conversation look the same from here."""
+    server.script = lambda _: Answer(404, {"detail": "Not found.", "code": "not_found"})
+    with AgentSightAPI(KEY, server.url + "/api/") as api:
+        for reference in ("nope", 7):
+            with pytest.raises(NotFoundException, match=r"[Nn]ot found") as caught:
+                api.fetch_conversation(reference)
+            assert f"or the endpoint {server.url}/api is wrong" in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_named_with_the_remedy(world: World) -> None:
+    """Whoever reads it knows what to do."""
+    with ScriptServer() as gone:
+        url = gone.url
+    with AgentSightAPI(KEY, url) as api:
+        api.runtime = world.runtime
+        with pytest.raises(ConversationNetworkException) as caught:
+            api.fetch_conversation(7)
+    assert str(caught.value) == (
+        f"Network error: GET /api/conversations/7/: ConnectError: connection refused by {url}: "
+        "is the server running? Set AGENTSIGHT_API_ENDPOINT or endpoint="
+    )
+
+
 @pytest.mark.parametrize("reference", [True, False, None, "", 0, 1.5, b"x", ["x"]])
 def test_what_cannot_name_a_conversation_is_refused_before_anything_is_sent(
     api: AgentSightAPI, server: ScriptServer, reference: Any
@@ -103,6 +127,26 @@ def test_filters_become_query_parameters(api: AgentSightAPI, server: ScriptServe
         ("started_at_after", "2026-11-22T10:00:00+00:00"),
         ("started_at_before", "2026-11-23"),
     ]
+
+
+def test_filters_the_server_ignores_are_logged(
+    api: AgentSightAPI, server: ScriptServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A misspelt filter gives all conversations, which looks like an answer."""
+    ignored = (("X-AgentSight-Ignored-Parameters", "custumer_id, %C3%BC"),)
+    server.answers = [
+        Answer(200, {"results": []}, ignored),
+        Answer(200, {"results": []}),
+        Answer(200, {"results": [{"id": 1}], "next": "…"}, ignored),
+        Answer(200, {"results": [{"id": 2}], "next": None}, ignored),
+    ]
+    api.fetch_conversations(custumer_id="ada")
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "custumer_id, %C3%BC" in record.getMessage()
+    api.fetch_conversations(customer_id="ada")
+    list(api.iter_conversations(custumer_id="ada"))
+    assert len(caplog.records) == 2  # once for all pages
 
 
 def test_unknown_sentiments_and_sources_are_refused_here(api: AgentSightAPI) -> None:

@@ -30,6 +30,8 @@ def test_a_malformed_key_is_refused_without_being_shown(client: type, key: str) 
         client(api_key=key)
     assert key.strip() not in str(caught.value)
     assert "secret" not in str(caught.value)
+    assert "`agentsight keys create --agent SLUG --role write`" in str(caught.value)
+    assert "http" not in str(caught.value)  # the endpoint makes no keys
 
 
 def test_hexadecimal_digits_may_be_upper_case() -> None:

@@ -70,6 +70,14 @@ def test_base64_text_in_base64_mode() -> None:
     assert read(described) == ("a.png", "image/png", DATA)
 
 
+def test_base64_text_needs_neither_type_nor_name() -> None:
+    """The server finds the type, as for bytes."""
+    text = base64.b64encode(DATA).decode()
+    assert read({"filename": "a.png", "data": text}) == ("a.png", None, DATA)
+    assert read({"filename": "a", "mime_type": None, "data": text}) == ("a", None, DATA)
+    assert read({"data": text}) == ("attachment_0.png", None, DATA)
+
+
 def test_an_open_file_is_read_from_its_start_and_not_moved(tmp_path: Path) -> None:
     """The caller may go on reading, close it, or delete it."""
     path = tmp_path / "a.bin"
@@ -124,8 +132,9 @@ def test_a_stream_that_cannot_seek_is_read_at_once() -> None:
         (None, "base64", "must be a mapping, a path, bytes or an open file, not NoneType"),
         (5, "base64", "not int"),
         ({}, "form_data", "missing required key: 'data'"),
-        ({"filename": "a"}, "base64", "missing required keys: mime_type, data"),
-        ({"filename": "a", "data": "YQ=="}, "base64", "missing required keys: mime_type"),
+        ({"filename": "a"}, "base64", "'data', 'content' or 'file' (bytes, an open file or base64"),
+        ({"filename": "a"}, "base64", "or 'path'"),
+        ({"filename": 5, "data": "YQ=="}, "base64", "invalid or empty filename"),
         ({"filename": " ", "mime_type": "a/b", "data": ""}, "base64", "invalid or empty filename"),
         ({"filename": "a", "mime_type": "", "data": ""}, "base64", "invalid or empty mime_type"),
         ({"filename": "a", "mime_type": "a/b", "data": "YQ=\n"}, "base64", "invalid base64"),

@@ -115,6 +115,135 @@ def test_items_and_files_survive_a_killed_process(
     assert list(spool_dir.iterdir()) == []
 
 
+def test_n_waiting_counts_what_an_earlier_process_left(
+    make_tracker: MakeTracker, server: ScriptServer, tmp_path: Path
+) -> None:
+    """Whoever asks before tracking anything hears of it."""
+    make_crash(
+        tmp_path, server.url, "t.get_or_create_conversation('c')\nt.track_human_message('m')"
+    )
+    tracker = make_tracker(spool_dir=tmp_path)
+    assert tracker.n_waiting == 2
+    assert list(tracker.flush()) == ["c"]
+
+
+def test_n_waiting_of_a_default_instance_without_a_key_is_zero(tmp_path: Path) -> None:
+    """Nothing can have been tracked without one; and closing it asks for no key, either."""
+    tracker = ConversationTracker.default_instance()
+    tracker.configure(spool_dir=tmp_path)
+    assert tracker.n_waiting == 0
+    tracker.close()
+
+
+def left_by_a_dead_process(directory: Path, n_items: int) -> None:
+    """Leave items, each with a file, as a process that died would."""
+    dead = Journal.open(str(directory), KEY, "http://x")
+    assert dead is not None
+    for n in range(n_items):
+        dead.put(item(n)._replace(files=read_attachments([b"file %d" % n], "base64")))
+    dead.abandon()
+
+
+def recovered(directory: Path, **bounds: int) -> tuple[Journal, list[str], list[bytes]]:
+    """Take over what is there; return the keys and the bytes of the files."""
+    journal = Journal.open(str(directory), KEY, "http://x")
+    assert journal is not None
+    items = journal.recover(**bounds)
+    files = [b"".join(file.source.chunks()) for one in items for file in one.files]
+    return journal, [one.item_key for one in items], files
+
+
+def test_what_finds_no_room_stays_on_disk_for_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its files; it is counted and logged, and the next process goes on from there."""
+    left_by_a_dead_process(tmp_path, 5)
+    first, keys, files = recovered(tmp_path, max_items=2)
+    assert keys == ["key-0", "key-1"]
+    assert files == [b"file 0", b"file 1"]
+    assert "stay on disk for later items=3" in caplog.text
+    second, keys, files = recovered(tmp_path, max_bytes=1)
+    assert (keys, files) == (["key-2"], [b"file 2"])
+    third, keys, files = recovered(tmp_path)
+    assert (keys, files) == (["key-3", "key-4"], [b"file 3", b"file 4"])
+    for journal in (first, second, third):
+        journal.abandon()
+    last, keys, files = recovered(tmp_path)
+    assert sorted(keys) == [f"key-{n}" for n in range(5)]
+    assert sorted(files) == [b"file %d" % n for n in range(5)]
+    assert len(list(tmp_path.iterdir())) == 6
+    last.abandon()
+
+
+def test_a_spool_recovers_up_to_half_of_its_bounds(tmp_path: Path) -> None:
+    """The rest is room for what is new, and nothing of the old is dropped."""
+    left_by_a_dead_process(tmp_path, 5)
+    spool = Spool(Journal.open(str(tmp_path), KEY, "http://x"), max_items=4)
+    spool.recover()
+    assert (len(spool), spool.n_dropped) == (2, 0)
+    assert len(list(tmp_path.glob("*.bin"))) == 5
+    spool.abandon()
+
+
+@pytest.mark.parametrize("n_writes", range(1, 9))
+@pytest.mark.parametrize("max_items", [100, 3])
+def test_a_disk_that_fills_up_during_a_take_over_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_writes: int, max_items: int
+) -> None:
+    """All lines are written or none; files move last, so that each item keeps its own."""
+    left_by_a_dead_process(tmp_path, 5)
+    real = os.write
+    n_left = [n_writes]
+
+    def write(descriptor: int, data: bytes) -> int:
+        n_left[0] -= 1
+        if n_left[0] > 0:
+            return real(descriptor, data)
+        if n_left[0] < 0:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data[: len(data) // 2])
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", write)
+        journal = Journal.open(str(tmp_path), KEY, "http://x")
+        kept = [] if journal is None else journal.recover(max_items)
+    if journal is not None:
+        assert len(kept) in (0, min(max_items, 5))
+        journal.put(item(99))
+        journal.abandon()
+    last, keys, files = recovered(tmp_path)
+    assert sorted(set(keys) - {"key-99"}) == [f"key-{n}" for n in range(5)]
+    assert len(keys) == len(set(keys))
+    assert sorted(files) == [b"file %d" % n for n in range(5)]
+    last.abandon()
+
+
+@pytest.mark.parametrize("cut_at", ["unlink", "replace"])
+def test_a_take_over_that_is_cut_off_loses_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_at: str
+) -> None:
+    """The process that takes over may die in the middle of it."""
+    left_by_a_dead_process(tmp_path, 3)
+
+    class KilledError(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as dying:
+        dying.setattr(os, cut_at, die)
+        half = Journal.open(str(tmp_path), KEY, "http://x")
+        assert half is not None
+        with pytest.raises(KilledError):
+            half.recover()
+        half.abandon()
+    last, keys, files = recovered(tmp_path)
+    assert sorted(keys) == ["key-0", "key-1", "key-2"]
+    assert sorted(files) == [b"file 0", b"file 1", b"file 2"]
+    last.abandon()
+
+
 def test_a_living_process_s_journal_is_left_alone(
     make_tracker: MakeTracker, tmp_path: Path
 ) -> None:

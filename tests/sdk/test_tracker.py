@@ -136,7 +136,7 @@ def test_a_retry_sends_the_same_keys(
 
 
 def test_what_is_not_delivered_stays_in_order_and_goes_out_next_time(
-    tracker: ConversationTracker, server: ScriptServer
+    tracker: ConversationTracker, server: ScriptServer, world: World
 ) -> None:
     """The published client forgot everything before it sent it."""
     tracker.get_or_create_conversation("c")
@@ -149,6 +149,7 @@ def test_what_is_not_delivered_stays_in_order_and_goes_out_next_time(
     assert failed["summary"]["errors"] == 3
     tracker.track_agent_message("two")
     tracker.track_token_usage(total_tokens=1)
+    world.now += 5
     assert tracker.send_tracked_data()["summary"]["errors"] == 0
     items = server.seen[-1].json["items"]
     assert contents(server.seen[-1]) == ["one", "two"]
@@ -163,7 +164,9 @@ def test_an_unreachable_server_is_told_in_the_result_and_nothing_is_lost(world: 
     tracker.runtime = world.runtime
     tracker.get_or_create_conversation("c")
     result = tracker.send_tracked_data()
-    assert "ConnectError" in result["items"][0]["error"]
+    error = result["items"][0]["error"]
+    assert f"ConnectError: connection refused by {url}: is the server running?" in error
+    assert "AGENTSIGHT_API_ENDPOINT or endpoint=" in error
     assert tracker.n_waiting == 1
     with pytest.warns(ResourceWarning, match="1 tracked items were never delivered"):
         tracker.close()
@@ -213,7 +216,10 @@ def test_a_conversation_s_refused_details_do_not_block_its_messages(
     tracker.track_human_message("hi")
     result = tracker.send_tracked_data()
     assert [item["success"] for item in result["items"]] == [False, True]
-    assert server.seen[1].json["conversation"] == {"conversation_id": "c"}
+    assert server.seen[1].json["conversation"] == {
+        "conversation_id": "c",
+        "environment": "development",  # without it, the server would take production
+    }
 
 
 def test_a_refusal_that_names_nothing_is_narrowed_down(
@@ -264,6 +270,89 @@ def test_what_is_not_the_items_fault_keeps_the_items(
     assert tracker.n_waiting == 2
     server.answers = []
     assert tracker.send_tracked_data()["summary"]["errors"] == 0
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_an_endpoint_with_a_path_too_many_is_named(
+    server: ScriptServer, world: World, status: int
+) -> None:
+    """Nobody reads "Not found." and thinks of the endpoint."""
+    server.script = lambda _: Answer(status, {"detail": "Not found.", "code": "not_found"})
+    endpoint = server.url.replace("http://", "http://user:secret@") + "/api"
+    tracker = ConversationTracker(KEY, endpoint=endpoint)
+    tracker.runtime = world.runtime
+    tracker.get_or_create_conversation("c")
+    error = tracker.send_tracked_data()["items"][0]["error"]
+    with pytest.warns(ResourceWarning, match="never delivered"):
+        tracker.close()
+    assert f"is the endpoint {server.url}/api right?" in error
+    assert "secret" not in error
+
+
+def test_an_endpoint_that_is_no_address_is_told_in_the_result(world: World) -> None:
+    """Per-item failures never raise, whatever fails."""
+    tracker = ConversationTracker(KEY, endpoint="http://[::1")
+    tracker.runtime = world.runtime
+    tracker.get_or_create_conversation("c")
+    error = tracker.send_tracked_data()["items"][0]["error"]
+    assert "InvalidURL" in error
+    assert "http://[::1" in error
+    with pytest.warns(ResourceWarning, match="never delivered"):
+        tracker.close()
+
+
+def too_many_environments(seen: Seen) -> Answer:
+    """Answer as the server does to an agent's twenty-first environment."""
+    if seen.json["conversation"].get("environment") == "feature-21":
+        reason = "The agent already has 20 environments; use one of them."
+        body = {"detail": reason, "code": "too_many_environments", "environment": [reason]}
+        return Answer(400, body)
+    return store_all(seen)
+
+
+def test_a_refused_environment_costs_neither_messages_nor_other_details(
+    make_tracker: MakeTracker, server: ScriptServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And it never means production: development stands in for it, loudly."""
+    server.script = too_many_environments
+    tracker = make_tracker(environment="feature-21")
+    tracker.get_or_create_conversation("c", customer_id="ada", metadata={"plan": "pro"})
+    tracker.track_human_message("hi")
+    with caplog.at_level(logging.ERROR, "agentsight"):
+        report = tracker.send_tracked_data()
+    assert [item["success"] for item in report["items"]] == [True, True]
+    [field] = report["items"][0]["fields_refused"]
+    assert field["field"] == "environment"
+    assert "already has 20 environments" in field["error"]
+    assert report["summary"]["errors"] == 1
+    said = server.seen[1].json["conversation"]
+    assert (said["environment"], said["customer_id"]) == ("development", "ada")
+    assert said["metadata"] == {"plan": "pro"}
+    assert contents(server.seen[1]) == ["hi"]
+    assert "a detail of a conversation is refused" in caplog.text
+    tracker.track_agent_message("again")  # nothing opens it here, only the settings say where
+    assert tracker.send_tracked_data()["summary"]["errors"] == 0
+    assert contents(server.seen[-1]) == ["again"]
+
+
+def test_a_refused_detail_of_any_name_is_left_out_alone(
+    tracker: ConversationTracker, server: ScriptServer
+) -> None:
+    """The rest of what is known of the conversation is kept."""
+
+    def refuse(seen: Seen) -> Answer:
+        said = seen.json["conversation"]
+        wrong = {name: ["Too long."] for name in ("name", "device") if name in said}
+        if wrong:
+            return Answer(400, {"detail": "no", "code": "invalid", **wrong})
+        return store_all(seen)
+
+    server.script = refuse
+    tracker.get_or_create_conversation("c", name="n", device="d", source="web")
+    report = tracker.send_tracked_data()
+    assert [one["field"] for one in report["items"][0]["fields_refused"]] == ["device", "name"]
+    assert server.seen[-1].json["conversation"]["source"] == "web"
+    assert len(server.seen) == 2
 
 
 def test_retry_after_holds_for_the_next_send_too(

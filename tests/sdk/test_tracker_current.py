@@ -24,6 +24,7 @@ from agentsight.exceptions import (
     NoConversationIdException,
     NoDataToSendException,
 )
+from tests.sdk.conftest import World
 from tests.sdk.support import CUT, KEY, Answer, ScriptServer, Seen
 
 MakeTracker = Callable[..., ConversationTracker]
@@ -196,11 +197,12 @@ def test_initialize_sends_at_once_and_leaves_the_rest(
 
 
 def test_initialize_keeps_what_the_network_lost(
-    tracker: ConversationTracker, server: ScriptServer
+    tracker: ConversationTracker, server: ScriptServer, world: World
 ) -> None:
     """A visit is worth as much as a message."""
     server.answers = [CUT] * 4
     tracker.initialize_conversation("visit")
+    world.now += 5
     with tracker.conversation("visit"):
         tracker.send_tracked_data()
     assert server.seen[-1].json["conversation"]["is_used"] is True
@@ -234,12 +236,13 @@ def test_the_deployment_s_environment_wins(make_tracker: MakeTracker, server: Sc
 
 
 def test_what_is_said_first_of_a_conversation_counts(
-    tracker: ConversationTracker, server: ScriptServer
+    tracker: ConversationTracker, server: ScriptServer, world: World
 ) -> None:
     """As on the server: existing values are never overwritten, `is_used` only rises."""
     server.answers = [CUT] * 4
     tracker.initialize_conversation("c", name="first", metadata={})
     tracker.get_or_create_conversation("c", name="second", device="mobile", metadata={"a": 1})
+    world.now += 5
     tracker.send_tracked_data()
     said = server.seen[-1].json["conversation"]
     assert (said["name"], said["device"], said["metadata"]) == ("first", "mobile", {"a": 1})
@@ -285,6 +288,8 @@ def test_bad_arguments_raise_at_the_call_and_leave_nothing_behind(
             InvalidConversationDataException,
             lambda: tracker.track_human_message("m", metadata=circle),
         ),
+        (ValueError, lambda: tracker.get_or_create_conversation("c" * 256)),
+        (ValueError, lambda: tracker.track_token_usage(2**53)),
         (ValueError, lambda: tracker.track_human_message("m", [b"x"], attachment_mode="zip")),
         (ValueError, lambda: tracker.track_attachments([b"x"], sender="robot")),
         (InvalidAttachmentException, lambda: tracker.track_attachments([])),
@@ -296,6 +301,68 @@ def test_bad_arguments_raise_at_the_call_and_leave_nothing_behind(
             call()
     assert tracker.n_waiting == n_before
     assert tracker.get_token_usage() == {}
+
+
+@pytest.mark.parametrize("duration_ms", [-5, "abc", True, math.inf, math.nan, 1e15, [], "-1"])
+def test_a_duration_that_is_none_raises_at_the_call(
+    tracker: ConversationTracker, duration_ms: Any
+) -> None:
+    """The server would refuse the action, when nobody looks any more."""
+    tracker.get_or_create_conversation("c")
+    with pytest.raises(ValueError, match=r"duration_ms must be a number of milliseconds from 0"):
+        tracker.track_action("search", duration_ms=duration_ms)
+    assert tracker.n_waiting == 1
+
+
+def nested(depth: int) -> Any:
+    """Return an object that is so many deep and ends in a number."""
+    return 1 if depth == 0 else {"a": nested(depth - 1)}
+
+
+LARGE = "ä" * (2**19) + "x"
+
+
+@pytest.mark.parametrize(
+    ("call", "limit"),
+    [
+        (lambda t: t.track_human_message(LARGE), "1048576"),
+        (lambda t: t.track_agent_message(LARGE), "1048576"),
+        (lambda t: t.track_action("a", response=LARGE), "response has over 1048576"),
+        (lambda t: t.track_action("a", response=[LARGE]), "response has over 1048576"),
+        (lambda t: t.track_action("a", error_msg=LARGE), "error_msg has over 1048576"),
+        (lambda t: t.track_action("a" * 256), "256 characters; at most 255"),
+        (lambda t: t.track_action("a", tools_used={"q": "y" * 2**16}), r"tools_used .*65536"),
+        (lambda t: t.track_action("a", tools_used=nested(21)), "tools_used is nested over 20"),
+        (lambda t: t.track_action("a", metadata=nested(21)), "metadata is nested over 20"),
+        (lambda t: t.track_button("e" * 256, "l", "v"), "256 characters; at most 255"),
+        (lambda t: t.track_button("e", LARGE, "v"), "label has over 1048576"),
+        (lambda t: t.track_button("e", "l", LARGE), "value has over 1048576"),
+        (lambda t: t.track_attachments([b"x"], metadata={"q": "y" * 2**16}), "65536"),
+        (lambda t: t.get_or_create_conversation("d", metadata=nested(21)), "over 20 deep"),
+    ],
+)
+def test_what_passes_a_limit_raises_at_the_call_and_names_it(
+    tracker: ConversationTracker, call: Callable[[ConversationTracker], None], limit: str
+) -> None:
+    """A ValueError, instead of an item that the server drops."""
+    tracker.get_or_create_conversation("c")
+    with pytest.raises(ValueError, match=limit):
+        call(tracker)
+    assert tracker.n_waiting == 1
+
+
+def test_what_just_keeps_a_limit_is_tracked(
+    tracker: ConversationTracker, server: ScriptServer
+) -> None:
+    """The limits are the server's, to the byte; a time is kept as it was typed."""
+    tracker.get_or_create_conversation("c")
+    tracker.track_human_message(LARGE[:-1], metadata=nested(20))
+    tracker.track_action("a" * 255, "yesterday at noon", "later", 0, nested(20), LARGE[:-1])
+    tracker.track_action("text", duration_ms="12.5")  # type: ignore[arg-type]
+    tracker.send_tracked_data()
+    items = server.seen[0].json["items"]
+    assert (items[1]["started_at"], items[1]["ended_at"]) == ("yesterday at noon", "later")
+    assert len(items) == 3
 
 
 def test_half_a_character_is_mended(tracker: ConversationTracker, server: ScriptServer) -> None:

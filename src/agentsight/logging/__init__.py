@@ -66,5 +66,5 @@ def say(level: str, event: str, **fields: object) -> None:
     logger = get_logger()
     number = logging.getLevelNamesMapping()[level]
     if logger.isEnabledFor(number):
-        told = " ".join(f"{name}={value}" for name, value in fields.items())
-        logger.log(number, "%s", f"{event} {told}".rstrip(), extra={"agentsight": fields})
+        fields_text = " ".join(f"{name}={value}" for name, value in fields.items())
+        logger.log(number, "%s", f"{event} {fields_text}".rstrip(), extra={"agentsight": fields})

@@ -108,30 +108,30 @@ def validate_and_process_attachments_flexible(
     check = _base64_form if mode == AttachmentMode.BASE64 else _form_data_form
     processed: list[dict[str, Any]] = []
     for i, attachment in enumerate(attachments):
-        told = f"Attachment {i + 1}"
+        label = f"Attachment {i + 1}"
         if not isinstance(attachment, Mapping):
-            raise InvalidAttachmentException(f"{told}: Must be a dictionary with required keys")
+            raise InvalidAttachmentException(f"{label}: Must be a dictionary with required keys")
         described: dict[str, Any] = dict(attachment)  # pyright: ignore[reportUnknownArgumentType]
-        processed.append(check(told, described))
+        processed.append(check(label, described))
     return processed
 
 
-def _base64_form(told: str, attachment: dict[str, Any]) -> dict[str, Any]:
+def _base64_form(label: str, attachment: dict[str, Any]) -> dict[str, Any]:
     from agentsight._files import check_base64_form, decode_base64
 
-    check_base64_form(told, attachment)
+    check_base64_form(label, attachment)
     if not isinstance(attachment["data"], str):
-        raise InvalidAttachmentException(f"{told}: In base64 mode, 'data' must be a base64 string")
-    decode_base64(told, attachment["data"], attachment["filename"])
+        raise InvalidAttachmentException(f"{label}: In base64 mode, 'data' must be a base64 string")
+    decode_base64(label, attachment["data"], attachment["filename"])
     return {name: attachment[name] for name in ("filename", "mime_type", "data")}
 
 
-def _form_data_form(told: str, attachment: dict[str, Any]) -> dict[str, Any]:
+def _form_data_form(label: str, attachment: dict[str, Any]) -> dict[str, Any]:
     if "data" not in attachment:
-        raise InvalidAttachmentException(f"{told} missing required key: 'data'")
+        raise InvalidAttachmentException(f"{label} missing required key: 'data'")
     if isinstance(attachment["data"], str):
         raise InvalidAttachmentException(
-            f"{told}: In form_data mode, 'data' must be bytes or file-like object, not string"
+            f"{label}: In form_data mode, 'data' must be bytes or file-like object, not string"
         )
     mime_type = attachment.get("mime_type") or attachment.pop("content_type", None)
     attachment.pop("content_type", None)

@@ -8,13 +8,13 @@ from agentsight import agentsight_api, conversation_tracker
 
 key, server = "{key}", "{base_url}"
 conversation_tracker.configure(api_key=key, endpoint=server)
-conversation_tracker.get_or_create_conversation("conv-1", customer_id="ada")
+conversation_tracker.get_or_create_conversation("conv-start", customer_id="ada")
 Path("hello.txt").write_text("A file for my bot.")
 conversation_tracker.track_human_message("What is in it?", attachments=["hello.txt"])
 conversation_tracker.track_agent_message("A file for your bot.")
 conversation_tracker.send_tracked_data()
 agentsight_api.configure(api_key=key, endpoint=server)
-files = agentsight_api.fetch_conversation_attachments("conv-1")
+files = agentsight_api.fetch_conversation_attachments("conv-start")
 for message in files["messages"]:
     for file in message["attachments"]:
         print(file["filename"], file["mime_type"], file["file_url"])
