@@ -192,6 +192,7 @@ class _Attempt:
         for name in names:
             self.refused_fields[name] = joined(refusal[name])
             if name == "environment":
+                self.refused_fields[name] += " Development stands in for it."
                 self.header[name] = _safe_environment(self.header[name])
             else:
                 del self.header[name]
