@@ -20,7 +20,7 @@ settings.load_profile("agentsight")
 
 SCHEMAS = Path(db_package.__file__).parent
 TESTS = Path(__file__).parent
-SLOW_FOLDERS = ("browser", "conformance", "journeys", "proxies")
+SLOW_FOLDERS = ("browser", "cli", "conformance", "journeys", "proxies")
 """Whole programs for every test: left out of `make quick`."""
 
 
