@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _clients: Final[weakref.WeakSet[BaseClient]] = weakref.WeakSet()
 _outboxes: Final[weakref.WeakSet[Outbox]] = weakref.WeakSet()
-_is_registered = False
 
 
 class Unsent(NamedTuple):
@@ -35,11 +34,7 @@ def begin_anew_after_fork(client: BaseClient) -> None:
 
 def report_at_exit(outbox: Outbox) -> None:
     """Let the end of the process say what this outbox has not sent."""
-    global _is_registered
     _outboxes.add(outbox)
-    if not _is_registered:
-        _is_registered = True
-        atexit.register(_report_unsent)
 
 
 def _report_unsent() -> None:
@@ -77,3 +72,8 @@ def _begin_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_in_child)
+
+
+# Registered with the import, so that it runs after what applications register later: theirs may
+# still flush.
+atexit.register(_report_unsent)

@@ -56,6 +56,14 @@ def test_a_process_that_ends_with_unsent_items_says_so_once(tmp_path: Path) -> N
         assert remedy in said
 
 
+def test_the_application_s_own_last_words_come_first(tmp_path: Path) -> None:
+    """What it registers for its end may still send: we speak after it, whenever it registered."""
+    early = "import atexit, sys, agentsight\nfrom agentsight import conversation_tracker\n"
+    early += "atexit.register(lambda: print('the application ends', file=sys.stderr))\n"
+    said = run(early + TRACK, tmp_path)
+    assert said.index("the application ends") < said.index("never sent and are lost")
+
+
 def test_with_a_spool_directory_the_end_says_that_they_are_kept(tmp_path: Path) -> None:
     """And they are: the next process has them."""
     said = run(TRACK, tmp_path, AGENTSIGHT_SPOOL_DIR="spool")
