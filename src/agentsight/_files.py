@@ -238,7 +238,7 @@ def _open_source(
     if isinstance(data, (bytes, bytearray, memoryview)):
         return BytesSource(bytes(cast("bytes", data)))
     if isinstance(data, os.PathLike) or (key == "path" and isinstance(data, str)):
-        return _path_source(label, os.fspath(data))  # pyright: ignore[reportUnknownArgumentType]
+        return _path_source(label, os.fspath(data))  # pyright: ignore[reportUnknownArgumentType] - whatever callers pass
     if isinstance(data, str):
         if mode != "base64":
             raise InvalidAttachmentException(

@@ -88,7 +88,7 @@ def action_wire(
     if tools_used is not None:
         if not isinstance(tools_used, Mapping):  # an empty list, too
             raise InvalidConversationDataException("tools_used must be a dictionary")
-        checked: Json = checked_metadata(tools_used, "tools_used")  # pyright: ignore[reportUnknownArgumentType]
+        checked: Json = checked_metadata(tools_used, "tools_used")  # pyright: ignore[reportUnknownArgumentType] - whatever callers pass
         details = details | {"tools_used": checked}
     _check_duration(details["duration_ms"])
     known = details | {
@@ -191,7 +191,7 @@ def checked_metadata(metadata: object, name: str = "metadata") -> Json:
         raise InvalidConversationDataException(
             f"{name} must be a dictionary, not {type(metadata).__name__}"
         )
-    fields: Json = dict(metadata)  # pyright: ignore[reportUnknownArgumentType]
+    fields: Json = dict(metadata)  # pyright: ignore[reportUnknownArgumentType] - whatever callers pass
     if any(isinstance(value, (Mapping, list, tuple)) for value in fields.values()):
         _check_depth(name, fields, 1)
     return fields
@@ -199,17 +199,17 @@ def checked_metadata(metadata: object, name: str = "metadata") -> Json:
 
 def _check_depth(name: str, value: object, depth: int) -> None:
     if isinstance(value, Mapping):
-        values = list(value.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        values = list(value.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - whatever callers pass
     elif isinstance(value, (list, tuple)):
-        values = list(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        values = list(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] - whatever callers pass
     else:
         return
     if depth > MAX_METADATA_DEPTH:
         raise InvalidConversationDataException(
             f"{name} is nested over {MAX_METADATA_DEPTH} deep, or in a circle"
         )
-    for one in values:  # pyright: ignore[reportUnknownVariableType]
-        _check_depth(name, one, depth + 1)  # pyright: ignore[reportUnknownArgumentType]
+    for one in values:  # pyright: ignore[reportUnknownVariableType] - whatever callers pass
+        _check_depth(name, one, depth + 1)  # pyright: ignore[reportUnknownArgumentType] - whatever callers pass
 
 
 def checked_mode(mode: object) -> str:

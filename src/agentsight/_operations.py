@@ -121,7 +121,7 @@ class PageWalk:
 
 def rename_conversation(reference: ConversationRef, name: str) -> Operation[Json]:
     """PATCH a conversation's name."""
-    if not name or not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not name or not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers are not typed
         raise InvalidConversationDataException("Field 'name' must be a non-empty string")
     body = {"name": _checked_name(name)}
     pk = yield from find_pk(reference)
@@ -177,13 +177,13 @@ def submit_feedback(
         raise InvalidConversationDataException(
             f"Invalid sentiment: '{sentiment}'. Must be one of: {', '.join(known)}"
         )
-    if comment is not None and not isinstance(comment, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if comment is not None and not isinstance(comment, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers are not typed
         raise InvalidConversationDataException("Field 'comment' must be a string")
     if comment and len(comment) > MAX_COMMENT_CHARS:
         raise InvalidConversationDataException(
             f"Field 'comment' cannot exceed {MAX_COMMENT_CHARS} characters (got {len(comment)})"
         )
-    if metadata is not None and not isinstance(metadata, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if metadata is not None and not isinstance(metadata, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - callers are not typed
         raise InvalidConversationDataException("Field 'metadata' must be a dictionary")
     body: Json = {"sentiment": sentiment, "item_key": str(uuid.uuid4())}
     body["conversation_id" if isinstance(reference, str) else "conversation"] = reference
@@ -392,9 +392,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (uuid.UUID, Decimal)):
         return str(value)
     if isinstance(value, os.PathLike):
-        return os.fspath(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return os.fspath(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - whatever callers pass
     if isinstance(value, (set, frozenset)):
-        return list(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return list(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - whatever callers pass
     if isinstance(value, Mapping):
-        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - whatever callers pass
     raise TypeError(f"{type(value).__name__} has no form in JSON")

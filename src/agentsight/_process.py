@@ -67,7 +67,7 @@ def _sum(one: Unsent, other: Unsent) -> Unsent:
 
 def _begin_in_child() -> None:
     for client in list(_clients):
-        client._begin_in_child()  # pyright: ignore[reportPrivateUsage]
+        client._begin_in_child()  # pyright: ignore[reportPrivateUsage] - our own, in one house
 
 
 if hasattr(os, "register_at_fork"):

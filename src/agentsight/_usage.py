@@ -27,7 +27,7 @@ class UsageCounters:
         """Add to the four counters; ValueError where one is no count."""
         given = [0 if count is None else count for count in counts]
         for name, count in zip(COUNTERS, given, strict=True):
-            if isinstance(count, bool) or not isinstance(count, int) or count < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:  # pyright: ignore[reportUnnecessaryIsInstance] - callers are not typed
                 raise ValueError(f"{name} must be a whole number and not negative, not {count!r}")
             if count > MAX_ROW_ID:
                 raise ValueError(f"{name} is {count}; at most {MAX_ROW_ID}")
