@@ -11,7 +11,10 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-NAMES = ("one_call", "lists", "files", "footprint", "database")
+NAMES = (
+    "one_call", "lists", "files", "uploads", "footprint", "database", "search_files", "zip",
+    "previews",
+)  # fmt: skip
 
 
 def _said(*command: str) -> str:

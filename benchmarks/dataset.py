@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from agentsight._contract import key_checksum
-from agentsight.server.messages.store_search import ROWID_SHIFT
+from agentsight.server.db.trigrams import ROWID_SHIFT
 from benchmarks.measuring import ROOT, SCRATCH, Server, agentsight
 
 _KEY_BODY = "ags_" + "be" * 16
@@ -61,6 +61,10 @@ class Dataset:
         return pks
 
 
+_FACTS = '["image/png",1280,720,null,null,"not_scanned","image"]'
+"""What the background has found out of a file, as its row keeps it."""
+
+
 def dataset(n_conversations: int) -> Dataset:
     """Return the data directory, made now if it is not there."""
     schema = (ROOT / "src/agentsight/server/db/schema.sqlite.sql").read_bytes()
@@ -85,12 +89,12 @@ def dataset(n_conversations: int) -> Dataset:
 # --- Rows -----------------------------------------------------------------------------------------
 
 
-def _uid(kind: int, number: int, at_us: int) -> str:
+def uid_at(kind: int, number: int, at_us: int) -> str:
     digits = f"{at_us // 1000:012x}7{kind:03x}8{number * 2_654_435_761 % (1 << 60):015x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
 
 
-class _Texts:
+class Texts:
     """Sentences of real dialogues with words of a made-up vocabulary of 4,000 between them."""
 
     def __init__(self) -> None:
@@ -115,7 +119,8 @@ def _conversation(pk: int, agent_id: int, environment_id: int) -> tuple[Any, ...
     device = DEVICE if pk % 100 == 79 else ("mobile", "desktop", "tablet")[pk % 3]
     name = f"Conversation {pk} about an order"
     return (
-        pk, agent_id, _uid(1, pk, started), f"conv-{pk:07}", environment_id, name, name.casefold(),
+        pk, agent_id, uid_at(1, pk, started), f"conv-{pk:07}", environment_id,
+        name, name.casefold(),
         customer, customer.casefold(), device, "web", ("en", "de", "fr")[pk % 3],
         json.dumps({"plan": plan, "store": {"city": "Lyon", "number": pk % 50}}), 1,
         N_MESSAGES_EACH, started, _message_at(pk, N_MESSAGES_EACH - 1), started, started,
@@ -137,7 +142,7 @@ def _places(n_conversations: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _messages(made: Dataset, agent_id: int) -> Iterator[tuple[Any, ...]]:
-    texts = _Texts()
+    texts = Texts()
     n_messages = made.n_conversations * N_MESSAGES_EACH
     rare: dict[int, str] = {}
     for nth, (word, n_times) in enumerate(RARE_WORDS.items()):
@@ -149,7 +154,7 @@ def _messages(made: Dataset, agent_id: int) -> Iterator[tuple[Any, ...]]:
         if message_id in rare:
             content += " " + rare[message_id]
         yield (
-            message_id, agent_id, pk, _uid(2, message_id, at), _uid(3, message_id, at), "text",
+            message_id, agent_id, pk, uid_at(2, message_id, at), uid_at(3, message_id, at), "text",
             "agent" if place % 2 else "end_user", content, '{"channel": "web"}', at, at, at,
         )  # fmt: skip
 
@@ -164,15 +169,16 @@ def _files(made: Dataset, agent_id: int) -> Iterator[tuple[tuple[Any, ...], tupl
         for _ in range(FILES_PATTERN[place // 2]):
             number += 1
             type_name, pattern, mime_type = _FILES[number % len(_FILES)]
-            uid = _uid(4, number, at)
+            uid = uid_at(4, number, at)
             key = f"blobs/{agent_id}/{uid[-2:]}/{uid}"
             sha256 = hashlib.sha256(uid.encode()).hexdigest()
             size = 1000 + number % 5_000_000
             yield (
                 (number, agent_id, uid, key, sha256, size, mime_type, at, at),
-                (number, agent_id, pk, message_id, number, _uid(5, number, at),
-                 _uid(6, number, at), type_name, pattern.format(n=number), mime_type, mime_type,
-                 "agent" if place % 2 else "end_user", at, size, sha256, at, at),
+                (number, agent_id, pk, message_id, number, uid_at(5, number, at),
+                 uid_at(6, number, at), type_name, pattern.format(n=number), mime_type, mime_type,
+                 "agent" if place % 2 else "end_user", at, size, sha256,
+                 pattern.format(n=number).casefold(), _FACTS, at, at),
             )  # fmt: skip
 
 
@@ -193,7 +199,8 @@ _INTO_BLOBS = (
 _INTO_ATTACHMENTS = (
     "INSERT INTO attachments (id, agent_id, conversation_id, message_id, blob_id, uid, item_key,"
     " type, filename, declared_mime_type, mime_type, sender, sent_at, size_bytes, sha256,"
-    " created_at, updated_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " filename_folded, facts, created_at, updated_at)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 
 

@@ -9,17 +9,17 @@ import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from agentsight.server import app
+from agentsight.server import app, opening
 from agentsight.server.blobs.local import LocalBlobStore
 from agentsight.server.front_door import FrontDoor
-from agentsight.server.settings import load_settings
+from agentsight.server.settings import Settings, load_settings
 
 
-def _open_undurable(url: str) -> LocalBlobStore:
-    return LocalBlobStore(Path(unquote(urlsplit(url).path)), durable=False)
+def _open_undurable(settings: Settings) -> LocalBlobStore:
+    return LocalBlobStore(Path(unquote(urlsplit(settings.storage_url).path)), durable=False)
 
 
 def make() -> FrontDoor:
     """Make the application: what uvicorn calls."""
-    app.open_blob_store = _open_undurable
+    opening.open_store_of = _open_undurable
     return app.create_app(load_settings(os.environ))

@@ -13,6 +13,9 @@ from hypothesis import settings
 import agentsight.server.db as db_package
 from agentsight.server.db import Database, open_database
 from tests.support.postgres import PostgresServer, TestDatabases, run_sql
+from tests.support.seaweed import own_seaweed, seaweed
+
+__all__ = ["own_seaweed", "seaweed"]
 
 # A busy machine is no fault of the code under test.
 settings.register_profile("agentsight", deadline=None)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Install the programs that tests run for real: PostgreSQL, nginx, Caddy, Chromium (and wrk for the
-# benchmarks). From Debian's packages where we may install; otherwise the tests use what is there,
+# Install the programs that tests run for real: PostgreSQL, nginx, Caddy, Chromium, ClamAV (and wrk for
+# the benchmarks). From Debian's packages where we may install; otherwise the tests use what is there,
 # and say what is missing.
 set -euo pipefail
 
 declare -A package_of=(
-    [nginx]=nginx-light [caddy]=caddy [chromium]=chromium [wrk]=wrk
+    [nginx]=nginx-light [caddy]=caddy [chromium]=chromium [clamd]=clamav-daemon [wrk]=wrk
 )
 
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -20,6 +20,10 @@ install() {
     export DEBIAN_FRONTEND=noninteractive
     "$@" apt-get update -qq
     "$@" apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}" >/dev/null
+    # Tests start a clamd of their own; the package's services would fetch signatures for ever.
+    case " ${missing[*]} " in *" clamav-daemon "*)
+        "$@" systemctl disable --now clamav-daemon clamav-freshclam >/dev/null 2>&1 || true ;;
+    esac
 }
 
 echo "Installing what the tests run for real: ${missing[*]}" >&2

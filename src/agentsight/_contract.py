@@ -19,6 +19,10 @@ BUTTONS_PATH: Final = "/api/buttons/"
 ATTACHMENTS_PATH: Final = "/api/attachments/"
 FEEDBACKS_PATH: Final = "/api/conversation-feedbacks/"
 BATCH_PATH: Final = "/api/v1/batch/"
+UPLOADS_PATH: Final = "/api/v1/uploads/"
+FILES_PATH: Final = "/api/v1/attachments/"
+V1_CONVERSATIONS_PATH: Final = "/api/v1/conversations/"
+STORAGE_USAGE_PATH: Final = "/api/v1/usage/storage/"
 
 # --- Limits ---------------------------------------------------------------------------------------
 # Defaults of the server's settings; the SDK uses them to say "too large" before it sends.
@@ -31,6 +35,10 @@ MAX_BASE64_FILE_BYTES: Final = 25 * MIB
 MAX_FILE_BYTES: Final = 1024 * MIB
 """One file by multipart or upload."""
 MAX_FILES_PER_REQUEST: Final = 100
+MAX_REQUEST_BYTES: Final = 4 * 1024 * MIB
+"""All files of one request together."""
+INLINE_FILE_BYTES: Final = 64 * 1024
+"""The SDK sends files up to this size in the batch itself; larger ones are uploaded before it."""
 MAX_ITEMS_PER_BATCH: Final = 10_000
 MAX_TEXT_BYTES: Final = MIB
 """One text (a message's content, an action's response), in UTF-8."""
@@ -98,6 +106,17 @@ ERROR_CODES: Final[dict[str, str]] = {
     "unsupported_media_type": "The Content-Type or Content-Encoding is not one this route reads.",
     "link_invalid": "The file link was altered, has expired, or names no file.",
     "range_not_satisfiable": "The requested range lies outside of the file.",
+    "upload_expired": "The upload is gone or has expired; upload the file again.",
+    "upload_pending": "The upload has not all of its bytes yet; finish it first.",
+    "upload_conflict": "The offset is not where the upload stands; ask for it by HEAD and go on.",
+    "upload_locked": "Another request is writing this upload; try again.",
+    "hash_mismatch": "The bytes do not have the announced SHA-256; nothing was stored.",
+    "size_mismatch": "The bytes are not as many as announced; nothing was stored.",
+    "storage_limit": "A limit of stored bytes is reached; the detail names it and its value.",
+    "quarantined": "These bytes are blocked by the operator.",
+    "infected": "The malware scan found something in these bytes.",
+    "no_preview": "There is no preview of this file.",
+    "erased": "It was erased; what comes again late is not kept.",
     "too_many_requests": "Slow down; Retry-After says how long.",
     "busy": "The server holds as much as it may; try again after Retry-After.",
     "database_unavailable": "The database does not answer; nothing was stored, try again.",

@@ -3,6 +3,8 @@
 One request the server applies whole or not at all. Only what passes a limit of `_contract` (files,
 items or bytes a request) is split, in order, into several such requests. Items that the server
 refuses for ever are named in its answer: they are left out and the rest is sent again at once.
+
+Files that are not tiny are uploaded before the request, which then refers to them (`_uploads`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from agentsight._files import Field, File, Multipart
 from agentsight._flow import FileUnreadable, Operation, Reply, Request, is_passing, retry_after_s
 from agentsight._operations import Json, encode, error_of, is_object, joined, read_object
 from agentsight._spool import Item
+from agentsight._uploads import UploadRefused, Uploads, upload_large
 from agentsight.exceptions import ConversationNetworkException
 
 _MAX_BATCH_BYTES: Final = MAX_JSON_BODY_BYTES - MIB
@@ -30,6 +33,9 @@ _MAX_BATCH_BYTES: Final = MAX_JSON_BODY_BYTES - MIB
 UNWELCOME_STATUSES: Final = frozenset({401, 403, 404, 405})
 """A wrong key or a wrong address (an endpoint that ends in `/api`): no item is the worse for it."""
 _NO_SUCH_ROUTE: Final = frozenset({404, 405})
+_UPLOAD_AGAIN: Final = frozenset({"upload_expired", "upload_pending"})
+_NEVER_TAKEN: Final = frozenset({"storage_limit", "quarantined", "infected"})
+"""Refusals of a file that its message should not suffer for."""
 _NEEDED: Final = frozenset({"conversation_id", "is_used"})
 _BUILT_IN_ENVIRONMENTS: Final = frozenset({"production", "prod", "development", "dev"})
 _GZIP_FROM_BYTES: Final = 8 * 1024
@@ -46,7 +52,7 @@ class Outcome(NamedTuple):
     is_final: bool
     """Stored, or refused for ever: not to be sent again."""
     lost_files: tuple[tuple[str, str], ...] = ()
-    """Name and reason of files that could not be read; the item went without them."""
+    """Name and reason of files that could not be read or are refused; the item went without."""
     status: int | None = None
     """Of the server's refusal."""
     response_data: object = None
@@ -72,14 +78,22 @@ class _Attempt:
     """State of one delivery; `run` is the operation."""
 
     def __init__(
-        self, conversation_id: str, items: Sequence[Item], environment: str | None
+        self,
+        conversation_id: str,
+        items: Sequence[Item],
+        environment: str | None,
+        uploads: Uploads,
     ) -> None:
+        self.uploads = uploads
+        self.takes_uploads = True
+        self.upload_by_key: dict[str, str | None] = {}
+        self.uploaded_again: set[str] = set()
         self.opens = [item for item in items if item.kind == "conversation"]
         self.rest = [item for item in items if item.kind != "conversation"]
         self.header = _header(conversation_id, self.opens, self.rest, environment)
         self.refused_fields: dict[str, str] = {}
         self.outcome_by_key: dict[str, Outcome] = {}
-        self.unreadable: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
         self.is_stopped = False
         self.retry_after_s: float | None = None
         self.failure: str | None = None
@@ -91,15 +105,43 @@ class _Attempt:
             if not chunk and not self._undecided_opens():
                 continue
             try:
+                if not (yield from self._upload_files(chunk)):
+                    chunks.appendleft(chunk)
+                    continue
                 reply = yield self._request(chunk)
             except FileUnreadable as error:
-                self.unreadable[error.item_key] = error.reason
+                self.left_out[error.item_key] = error.reason
                 chunks.appendleft(chunk)
             except ConversationNetworkException as error:
                 self.failure = f"the server did not answer ({error})"
                 self._stop(str(error))
             else:
                 chunks.extendleft(reversed(self._read(reply, chunk)))
+
+    def _upload_files(self, chunk: Sequence[Item]) -> Operation[bool]:
+        """Upload what does not go inline; False where the chunk must be looked at once more."""
+        files = [file for item in chunk for file in self._files(item)]
+        for file in files:
+            if not self.takes_uploads or file.item_key in self.upload_by_key:
+                continue
+            try:
+                uid = yield from upload_large(file, self.uploads)
+            except UploadRefused as refused:
+                self._note_refused_file(file, refused)
+                return False
+            self.upload_by_key[file.item_key] = uid
+        return True
+
+    def _note_refused_file(self, file: File, refused: UploadRefused) -> None:
+        reply = refused.reply
+        if refused.code in _NEVER_TAKEN:
+            self.left_out[file.item_key] = refused.reason
+        elif reply.status in _NO_SUCH_ROUTE:
+            self.takes_uploads = False  # an older server, or no server of ours: the batch will tell
+        elif reply.status in UNWELCOME_STATUSES or is_passing(reply) or not refused.is_ours:
+            self._stop_by(reply)
+        else:
+            self.left_out[file.item_key] = refused.reason
 
     def _undecided_opens(self) -> list[Item]:
         return [item for item in self.opens if item.item_key not in self.outcome_by_key]
@@ -109,13 +151,18 @@ class _Attempt:
         left: list[Item] = []
         for item in chunk:
             if item.kind == "attachments" and not self._files(item):
-                self._refuse(item, "none of its files can be read: " + self._reasons(item))
+                self._refuse(item, "none of its files can be sent: " + self._reasons(item))
             else:
                 left.append(item)
         return left
 
     def _request(self, chunk: Sequence[Item]) -> Request:
-        files = [file for item in chunk for file in self._files(item)]
+        files = [
+            file
+            for item in chunk
+            for file in self._files(item)
+            if self.upload_by_key.get(file.item_key) is None
+        ]
         bodies = b",".join(self._body(item) for item in chunk)
         content = b'{"conversation":%b,"items":[%b]}' % (encode(self.header), bodies)
         if files:
@@ -138,33 +185,39 @@ class _Attempt:
                 "item_key": file.item_key,
                 "filename": file.filename,
                 "mime_type": file.mime_type,
-                "part": file.part,
+                **self._bytes_of(file),
             }
             for file in files
         ]
         return b'%b,"attachments":%b}' % (item.body[:-1], encode(named))
 
+    def _bytes_of(self, file: File) -> dict[str, str]:
+        """Say where a file's bytes are."""
+        uid = self.upload_by_key.get(file.item_key)
+        return {"part": file.part} if uid is None else {"upload": uid}
+
     def _files(self, item: Item) -> list[File]:
-        return [file for file in item.files if file.item_key not in self.unreadable]
+        return [file for file in item.files if file.item_key not in self.left_out]
 
     def _reasons(self, item: Item) -> str:
         return "; ".join(
-            f"{file.filename}: {self.unreadable[file.item_key]}"
+            f"{file.filename}: {self.left_out[file.item_key]}"
             for file in item.files
-            if file.item_key in self.unreadable
+            if file.item_key in self.left_out
         )
 
     def _read(self, reply: Reply, chunk: list[Item]) -> list[list[Item]]:
         """Note what the reply says; return what is to be sent next instead of this chunk."""
         if reply.status in (200, 201):
             return self._stored(reply, chunk)
-        if reply.status < 400 or reply.status in UNWELCOME_STATUSES or is_passing(reply):
-            if is_passing(reply):
-                self.failure = f"the server answered {reply.status}"
-            self.retry_after_s = retry_after_s(reply)
-            self._stop(None, reply)
-            return []
         refusal = _refusal(reply)
+        if refusal is not None and reply.status >= 400:
+            left = self._mend_files(reply, refusal, chunk)
+            if left is not None:
+                return [left] if left else []
+        if reply.status < 400 or reply.status in UNWELCOME_STATUSES or is_passing(reply):
+            self._stop_by(reply)
+            return []
         if refusal is None:  # not our server's words: a proxy, a wrong address; no item is wrong
             if reply.status == 413 and len(chunk) > 1:
                 return _halves(chunk)
@@ -180,6 +233,36 @@ class _Attempt:
         if self._drop_refused_fields(refusal):
             return [chunk] if chunk else []
         return self._refused_as_a_whole(reply, chunk)
+
+    def _mend_files(self, reply: Reply, refusal: Json, chunk: list[Item]) -> list[Item] | None:
+        """Do what helps where files are at fault; return what is then to be sent, or `None`.
+
+        What is only to be uploaded again is never set aside: if that does not help, it waits.
+        """
+        code_by_key = _refusal_codes(refusal, chunk)
+        again = {key for key, code in code_by_key.items() if code in _UPLOAD_AGAIN}
+        never = {key for key, code in code_by_key.items() if code in _NEVER_TAKEN}
+        if not again and not never:
+            return None
+        left: list[Item] = []
+        for item in chunk:
+            keys = [file.item_key for file in self._files(item)]
+            if item.item_key in never and not keys:
+                self._refuse(item, _error_text(item, reply), reply)
+                continue
+            if item.item_key in never:
+                self.left_out |= dict.fromkeys(keys, str(refusal["detail"]))
+            elif item.item_key in again:
+                for key in keys:
+                    self.upload_by_key.pop(key, None)
+                self.uploads.forget(keys)
+                if item.item_key in self.uploaded_again:
+                    error = f"{_error_text(item, reply)}; it is uploaded again with the next send"
+                    self._note(_failed(item, error, reply, is_final=False))
+                    continue
+                self.uploaded_again.add(item.item_key)
+            left.append(item)
+        return left
 
     def _drop_refused_fields(self, refusal: Json) -> bool:
         """Leave out the details of the conversation that the server names; say if there are any.
@@ -237,12 +320,19 @@ class _Attempt:
                 self._note(Outcome(item, None, "the server did not name it", is_final=False))
                 continue
             lost = tuple(
-                (file.filename, self.unreadable[file.item_key])
+                (file.filename, self.left_out[file.item_key])
                 for file in item.files
-                if file.item_key in self.unreadable
+                if file.item_key in self.left_out
             )
             self._note(Outcome(item, {**row, "conversation": pk}, None, True, lost))
         return []
+
+    def _stop_by(self, reply: Reply) -> None:
+        """End the delivery because of what the server answered; all that is undecided waits."""
+        if is_passing(reply):
+            self.failure = f"the server answered {reply.status}"
+        self.retry_after_s = retry_after_s(reply)
+        self._stop(None, reply)
 
     def _stop(self, reason: str | None, reply: Reply | None = None) -> None:
         self.is_stopped = True
@@ -283,7 +373,10 @@ def _safe_environment(environment: str | None) -> str | None:
 
 
 def deliver(
-    conversation_id: str, items: Sequence[Item], environment: str | None = None
+    conversation_id: str,
+    items: Sequence[Item],
+    environment: str | None = None,
+    uploads: Uploads | None = None,
 ) -> Operation[Delivery]:
     """Send a conversation's items and say what became of each; it does not raise for refusals.
 
@@ -291,8 +384,9 @@ def deliver(
         conversation_id: the caller's id of the conversation.
         items: in the order they were tracked.
         environment: of the conversation, should it be new and no item say it.
+        uploads: what earlier deliveries began.
     """
-    attempt = _Attempt(conversation_id, items, environment)
+    attempt = _Attempt(conversation_id, items, environment, uploads or Uploads())
     yield from attempt.run()
     outcomes = [attempt.outcome_by_key[item.item_key] for item in items]
     return Delivery(
@@ -355,22 +449,37 @@ def _refusal(reply: Reply) -> Json | None:
     return body if is_object(body) and {"code", "detail"} <= set(body) else None
 
 
+def _refusal_codes(refusal_body: Json, chunk: Sequence[Item]) -> dict[str, str]:
+    """Return by item_key what the server says is wrong with each item it names."""
+    code_by_key: dict[str, str] = {}
+    for item, said in _named_items(refusal_body, chunk):
+        code_by_key[item.item_key] = str(said.get("code") or refusal_body["code"])
+    return code_by_key
+
+
 def _refused_items(refusal_body: Json, chunk: Sequence[Item]) -> list[tuple[Item, str]]:
+    """Return the items that the server names, and why."""
+    detail_by_key = {
+        item.item_key: (item, str(said.get("detail") or refusal_body["detail"]))
+        for item, said in _named_items(refusal_body, chunk)
+    }
+    return list(detail_by_key.values())
+
+
+def _named_items(refusal_body: Json, chunk: Sequence[Item]) -> Iterator[tuple[Item, Json]]:
     named: Any = refusal_body.get("items")
     if not isinstance(named, list):
-        return []
+        return
     item_by_key = {item.item_key: item for item in chunk}
-    refused: dict[str, tuple[Item, str]] = {}
-    for refusal in cast("list[object]", named):
-        if not is_object(refusal):
+    for said in cast("list[object]", named):
+        if not is_object(said):
             continue
-        index = refusal.get("index")
-        item = item_by_key.get(str(refusal.get("item_key")))
+        index = said.get("index")
+        item = item_by_key.get(str(said.get("item_key")))
         if item is None and isinstance(index, int) and 0 <= index < len(chunk):
             item = chunk[index]
         if item is not None:
-            refused[item.item_key] = (item, str(refusal.get("detail") or refusal_body["detail"]))
-    return list(refused.values())
+            yield item, said
 
 
 def _type_of(item: Item) -> str:

@@ -37,7 +37,7 @@ class Source(Protocol):
     """Memory this keeps from being freed."""
 
     def size(self) -> int: ...
-    def chunks(self) -> Iterator[bytes]: ...
+    def chunks(self, start: int = 0) -> Iterator[bytes]: ...
     def close(self) -> None: ...
 
 
@@ -66,10 +66,10 @@ class BytesSource:
     def size(self) -> int:
         return len(self._data)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, start: int = 0) -> Iterator[bytes]:
         view = memoryview(self._data)
-        for start in range(0, len(view), _CHUNK_BYTES):
-            yield bytes(view[start : start + _CHUNK_BYTES])
+        for offset in range(start, len(view), _CHUNK_BYTES):
+            yield bytes(view[offset : offset + _CHUNK_BYTES])
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -87,8 +87,9 @@ class PathSource:
     def size(self) -> int:
         return os.stat(self._path).st_size
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, start: int = 0) -> Iterator[bytes]:
         with open(self._path, "rb") as file:
+            file.seek(start)
             while chunk := file.read(_CHUNK_BYTES):
                 yield chunk
 
@@ -112,8 +113,8 @@ class DescriptorSource:
     def size(self) -> int:
         return os.fstat(self._descriptor).st_size
 
-    def chunks(self) -> Iterator[bytes]:
-        offset = 0
+    def chunks(self, start: int = 0) -> Iterator[bytes]:
+        offset = start
         while chunk := os.pread(self._descriptor, _CHUNK_BYTES, offset):
             offset += len(chunk)
             yield chunk
@@ -143,9 +144,9 @@ class StreamSource:
         finally:
             self._stream.seek(position)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, start: int = 0) -> Iterator[bytes]:
         position = self._stream.tell()
-        self._stream.seek(0)
+        self._stream.seek(start)
         try:
             while chunk := self._stream.read(_CHUNK_BYTES):
                 yield chunk
@@ -394,7 +395,7 @@ class Multipart:
             if isinstance(part, Field):
                 yield part.value
             else:
-                yield from _exactly(part[1], size)
+                yield from exactly(part[1], size)
             yield b"\r\n"
         yield f"--{self._boundary}--\r\n".encode()
 
@@ -424,10 +425,15 @@ def _size_of(part: Field | tuple[str, File]) -> int:
         raise FileUnreadable(part[1].item_key, str(error)) from error
 
 
-def _exactly(file: File, size: int) -> Iterator[bytes]:
+def exactly(file: File, size: int, start: int = 0) -> Iterator[bytes]:
+    """Yield `size` bytes of a file from `start` on.
+
+    Raises:
+        FileUnreadable: it cannot be read, or has become shorter.
+    """
     left = size
     try:
-        for chunk in file.source.chunks():
+        for chunk in file.source.chunks(start):
             yield chunk[:left]
             left -= len(chunk)
             if left <= 0:

@@ -7,15 +7,39 @@ Thus sync and async clients share every decision.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from agentsight.exceptions import ConversationNetworkException
 
-if TYPE_CHECKING:
-    from agentsight._files import Multipart
-
 T = TypeVar("T")
+
+
+class Body(Protocol):
+    """A request's body that is streamed; each sending measures it anew."""
+
+    content_type: str
+
+    def n_bytes(self) -> int: ...
+    def chunks(self) -> Iterator[bytes]: ...
+
+
+class Sink(Protocol):
+    """Where the body of a success goes, chunk by chunk, in place of memory."""
+
+    def headers(self) -> Mapping[str, str]:
+        """Return what to ask for with the next sending: what is still missing."""
+        ...
+
+    def begin(self, status: int, headers: Mapping[str, str]) -> None: ...
+    def write(self, chunk: bytes) -> None: ...
+
+
+class Meter:
+    """Counts the bytes that a long transfer has moved."""
+
+    def __init__(self) -> None:
+        self.n_bytes = 0
 
 
 class Request(NamedTuple):
@@ -24,12 +48,16 @@ class Request(NamedTuple):
     method: str
     path: str
     params: tuple[tuple[str, str], ...] = ()
-    content: bytes | Multipart | None = None
+    content: bytes | Body | None = None
     headers: tuple[tuple[str, str], ...] = ()
     is_repeatable: bool = True
     """Whether doing it twice is the same as doing it once."""
     timeout_s: float = 15.0
-    """Longest silence of the server, and longest stop while sending."""
+    """Longest silence of the server, and longest stop while sending (45 s at most)."""
+    sink: Sink | None = None
+    """Where the body of a 200 or 206 goes."""
+    meter: Meter | None = None
+    """Of a long transfer: while this counts up, the time is not taken from the budget."""
 
 
 class Reply(NamedTuple):
@@ -55,6 +83,12 @@ class Wait(NamedTuple):
     seconds: float
 
 
+class Local(NamedTuple):
+    """A flow asks its driver to work on this machine: hash, read or write a file."""
+
+    work: Callable[[], None]
+
+
 class RetryPolicy(NamedTuple):
     """How often and how long a request is repeated."""
 
@@ -62,25 +96,53 @@ class RetryPolicy(NamedTuple):
     first_wait_s: float = 0.5
     longest_wait_s: float = 8.0
     budget_s: float = 30.0
-    """No repetition starts later than this after the operation began, whatever it consists of."""
+    """No repetition starts later than this after the operation began, whatever it consists of.
+
+    Time in which bytes of a long transfer move, or this machine works, does not count: a gigabyte
+    takes as long as it takes, and a cut at its end is as worth repeating as one at its beginning.
+    """
 
 
-Operation: TypeAlias = Generator[Request, Reply, T]
-Flow: TypeAlias = Generator[Request | Wait, Reply | Unreachable | None, T]
+Operation: TypeAlias = Generator[Request | Local, Reply, T]
+Flow: TypeAlias = Generator[Request | Wait | Local, Reply | Unreachable | None, T]
 
-RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
+RETRYABLE_STATUSES: Final = frozenset({408, 423, 425, 429})
 """And every 5xx. A refusal by any other 4xx is the same the next time."""
-_UNDONE_STATUSES: Final = frozenset({425, 429, 503})
+_UNDONE_STATUSES: Final = frozenset({423, 425, 429, 503})
 """Answers that promise that nothing was done: safe to repeat even what is not repeatable."""
 
 
-class FileUnreadable(Exception):
+class LocalTrouble(Exception):
+    """This machine is at fault, not the network; thrown into the operation, not at users."""
+
+
+class FileUnreadable(LocalTrouble):
     """A file of the request cannot be read (any more); thrown into the operation, not at users."""
 
     def __init__(self, item_key: str, reason: str) -> None:
         super().__init__(reason)
         self.item_key = item_key
         self.reason = reason
+
+
+def locally(work: Callable[[], T]) -> Operation[T]:
+    """Have the driver do some work on this machine, off the event loop where there is one.
+
+    Returns what it returns and raises what it raises.
+    """
+    values: list[T] = []
+    errors: list[Exception] = []
+
+    def watched() -> None:
+        try:
+            values.append(work())
+        except Exception as error:  # noqa: BLE001 - it may run in a thread, and is raised below
+            errors.append(error)
+
+    yield Local(watched)
+    if errors:
+        raise errors[0]
+    return values[0]
 
 
 def with_retries(
@@ -103,9 +165,15 @@ def with_retries(
     try:
         request = next(operation)
         while True:
+            if isinstance(request, Local):
+                began_at = clock()
+                yield request
+                deadline += clock() - began_at
+                request = operation.send(_NOTHING)
+                continue
             try:
-                outcome = yield from _exchange(request, policy, deadline, clock, jitter)
-            except (FileUnreadable, ConversationNetworkException) as error:
+                outcome, deadline = yield from _exchange(request, policy, deadline, clock, jitter)
+            except (LocalTrouble, ConversationNetworkException) as error:
                 request = operation.throw(error)
                 continue
             if isinstance(outcome, Unreachable):
@@ -125,20 +193,24 @@ def _exchange(
     deadline: float,
     clock: Callable[[], float],
     jitter: Callable[[], float],
-) -> Flow[Reply | Unreachable]:
+) -> Flow[tuple[Reply | Unreachable, float]]:
+    """Send a request until it need not, or may not, be repeated; also return the deadline then."""
     n_attempts = 0
     while True:
+        began_at, n_moved = clock(), request.meter.n_bytes if request.meter else 0
         outcome = yield request
         assert isinstance(outcome, (Reply, Unreachable))
+        if request.meter is not None and request.meter.n_bytes > n_moved:
+            deadline += clock() - began_at
         n_attempts += 1
         if n_attempts >= policy.attempts or not _may_repeat(request, outcome):
-            return outcome
+            return outcome, deadline
         wait_s = min(policy.first_wait_s * 2 ** (n_attempts - 1), policy.longest_wait_s)
         wait_s *= 0.5 + jitter() / 2
         if isinstance(outcome, Reply):
             wait_s = max(wait_s, (retry_after_s(outcome) or 0.0) * (1 + jitter() / 10))
         if clock() + wait_s > deadline:
-            return outcome
+            return outcome, deadline
         yield Wait(wait_s)
 
 
@@ -171,6 +243,10 @@ def retry_after_s(reply: Reply) -> float | None:
         return None
 
 
+_NOTHING: Final = Reply(0, {}, b"")
+"""What an operation is sent where it asked for no reply."""
+
+
 class SyncTransport(Protocol):
     """Sends one request and waits."""
 
@@ -191,10 +267,12 @@ def run(flow: Flow[T], transport: SyncTransport, sleep: Callable[[float], None])
             answer: Reply | Unreachable | None = None
             if isinstance(command, Wait):
                 sleep(command.seconds)
+            elif isinstance(command, Local):
+                command.work()
             else:
                 try:
                     answer = transport.send(command)
-                except (FileUnreadable, ConversationNetworkException) as error:
+                except (LocalTrouble, ConversationNetworkException) as error:
                     command = flow.throw(error)
                     continue
             command = flow.send(answer)
@@ -214,10 +292,14 @@ async def run_async(
             answer: Reply | Unreachable | None = None
             if isinstance(command, Wait):
                 await sleep(command.seconds)
+            elif isinstance(command, Local):
+                import asyncio
+
+                await asyncio.to_thread(command.work)
             else:
                 try:
                     answer = await transport.send(command)
-                except (FileUnreadable, ConversationNetworkException) as error:
+                except (LocalTrouble, ConversationNetworkException) as error:
                     command = flow.throw(error)
                     continue
             command = flow.send(answer)

@@ -15,10 +15,12 @@ from typing import Any, Final, TypeAlias, TypeGuard, cast
 from agentsight._contract import (
     CONVERSATIONS_PATH,
     FEEDBACKS_PATH,
+    FILES_PATH,
     LOOKUP_PATH,
     MAX_COMMENT_CHARS,
     MAX_NAME_CHARS,
     MAX_PAGE_SIZE,
+    V1_CONVERSATIONS_PATH,
 )
 from agentsight._flow import Operation, Reply, Request
 from agentsight.enums import Sentiment
@@ -36,18 +38,47 @@ Json: TypeAlias = dict[str, Any]
 ConversationRef: TypeAlias = int | str
 
 _JSON_HEADERS: Final = (("Content-Type", "application/json"),)
+_ERASE: Final = (("erase", "true"),)
 
 
 # --- Reading ------------------------------------------------------------------------------------
 
 
-def fetch_conversations(filters: Mapping[str, object], *, is_first: bool = True) -> Operation[Json]:
-    """GET a page of conversations; filters the server does not know are logged with the first."""
-    reply = yield Request("GET", CONVERSATIONS_PATH, query(filters))
+def fetch_conversations(filters: Mapping[str, object]) -> Operation[Json]:
+    """GET a page of conversations."""
+    return (yield from fetch_page(CONVERSATIONS_PATH, filters))
+
+
+def fetch_files(filters: Mapping[str, object]) -> Operation[Json]:
+    """GET a page of the agent's files, across conversations."""
+    return (yield from fetch_page(FILES_PATH, file_filters(filters)))
+
+
+def file_filters(filters: Mapping[str, object]) -> dict[str, object]:
+    """Return filters of files; a conversation is named by text or by its database id."""
+    given = dict(filters)
+    reference = given.pop("conversation_id", None)
+    if reference is not None:
+        check_reference(reference)
+        name = "conversation" if isinstance(reference, int) else "conversation_id"
+        given[name] = reference
+    return given
+
+
+def fetch_file(uid: str) -> Operation[Json]:
+    """GET the row of one file."""
+    return (yield from call("GET", _file_path(uid)))
+
+
+def fetch_page(
+    path: str, filters: Mapping[str, object], *, is_first: bool = True
+) -> Operation[Json]:
+    """GET a page of a list; filters the server does not know are logged with the first."""
+    reply = yield Request("GET", path, query(filters))
     ignored = reply.headers.get("x-agentsight-ignored-parameters")
     if ignored and is_first:
         say("WARNING", "the server does not know these filters and ignored them", filters=ignored)
-    return read_success(reply, "GET", CONVERSATIONS_PATH)
+    return read_success(reply, "GET", path)
 
 
 def fetch_conversation(reference: ConversationRef) -> Operation[Json]:
@@ -84,7 +115,8 @@ def find_pk(reference: ConversationRef) -> Operation[int]:
 class PageWalk:
     """Which page comes next, and which of its rows are new."""
 
-    def __init__(self, filters: Mapping[str, object]) -> None:
+    def __init__(self, filters: Mapping[str, object], path: str = CONVERSATIONS_PATH) -> None:
+        self._path = path
         self._filters = {"page_size": MAX_PAGE_SIZE} | {
             name: value for name, value in filters.items() if value is not None
         }
@@ -96,12 +128,12 @@ class PageWalk:
     def fetch(self) -> Operation[list[Json]]:
         """GET the next page and return its rows.
 
-        A conversation that begins meanwhile moves the rows of page one into page two; rows of the
-        page before are therefore not given again.
+        A row that is new meanwhile moves the last of page one into page two; rows of the page
+        before are therefore not given again.
         """
         try:
             filters = self._filters | {"page": self._page}
-            page = yield from fetch_conversations(filters, is_first=self._is_first)
+            page = yield from fetch_page(self._path, filters, is_first=self._is_first)
         except NotFoundException:  # rows were deleted meanwhile and the last page is gone
             if self._is_first:
                 raise
@@ -140,6 +172,48 @@ def delete_conversation(reference: ConversationRef) -> Operation[Json]:
     pk = yield from find_pk(reference)
     path = f"{CONVERSATIONS_PATH}{pk}/delete/"
     return (yield from call("DELETE", path, is_repeatable=False))
+
+
+def erase_conversation(reference: ConversationRef) -> Operation[Json]:
+    """DELETE a conversation with all that is in it, for good."""
+    path = conversation_path(reference)
+    return (yield from call("DELETE", path, params=_ERASE, is_repeatable=False))
+
+
+def restore_conversation(reference: ConversationRef) -> Operation[Json]:
+    """POST that a conversation's deletion is undone."""
+    return (yield from call("POST", f"{conversation_path(reference)}restore/"))
+
+
+def delete_file(uid: str, *, erase: bool) -> Operation[Json]:
+    """DELETE a file: softly, or for good. Not repeated where it may have happened."""
+    params = _ERASE if erase else ()
+    return (yield from call("DELETE", _file_path(uid), params=params, is_repeatable=False))
+
+
+def restore_file(uid: str) -> Operation[Json]:
+    """POST that a file's deletion is undone."""
+    return (yield from call("POST", f"{_file_path(uid)}restore/"))
+
+
+def conversation_path(reference: ConversationRef) -> str:
+    """Return a conversation's address under /api/v1: by database id, or by its own id."""
+    check_reference(reference)
+    if isinstance(reference, int):
+        return f"{V1_CONVERSATIONS_PATH}{reference}/"
+    return f"{V1_CONVERSATIONS_PATH}by-id/{_quoted(reference)}/"
+
+
+def _file_path(uid: object) -> str:
+    if not isinstance(uid, str) or not uid:
+        raise ValueError("a file is named by its uid, which is text: see the row of the file")
+    return f"{FILES_PATH}{_quoted(uid)}/"
+
+
+def _quoted(text: str) -> str:
+    from urllib.parse import quote
+
+    return quote(text, safe="", errors="replace")
 
 
 def update_conversation(reference: ConversationRef, changes: Json) -> Operation[Json]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agentsight._base import Runtime
     from agentsight._delivery import Delivery
     from agentsight._flow import Operation
+    from agentsight._uploads import Uploads
     from agentsight._usage import UsageCounters
     from agentsight.config import Config
 
@@ -45,6 +46,16 @@ class Outbox:
         self._spool: Spool | None = None
         self._lock = threading.Lock()
         self._pause: Pause | None = None
+        self._uploads: Uploads | None = None
+
+    @property
+    def uploads(self) -> Uploads:
+        """What is known of files on their way."""
+        if self._uploads is None:
+            from agentsight._uploads import Uploads
+
+            self._uploads = Uploads()
+        return self._uploads
 
     @property
     def spool(self) -> Spool:
@@ -105,13 +116,14 @@ class Outbox:
                 outcomes = [Outcome(item, None, pause.message(began_at), False) for item in items]
                 return Delivery(outcomes, True, pause.until - began_at)
             environment = plain_environment(tracker.config.environment)
-            delivery = tracker.run(deliver(conversation_id, items, environment))
+            delivery = tracker.run(deliver(conversation_id, items, environment, self.uploads))
             done = [outcome.item for outcome in delivery.outcomes if outcome.is_final]
             self._remember(delivery, began_at)
             _log_delivery(delivery)
             return delivery
         finally:
             finished = {item.item_key for item in done}
+            self.uploads.forget(file.item_key for item in done for file in item.files)
             back = [pair for pair in borrowed if pair[1].item_key not in finished]
             spool.settle(done, back)
 
@@ -190,7 +202,7 @@ def _log_delivery(delivery: Delivery) -> None:
     for outcome in delivery.outcomes:
         item = outcome.item
         for name, reason in outcome.lost_files:
-            say("ERROR", "a file cannot be read and was left out", file=name, reason=reason)
+            say("ERROR", "a file cannot be sent and was left out", file=name, reason=reason)
         if outcome.error is None:
             n_stored += 1
         elif outcome.is_final:

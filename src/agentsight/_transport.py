@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import httpx2
 
 _CONNECT_TIMEOUT_S: Final = 5.0
+_WRITE_TIMEOUT_S: Final = 45.0
+"""Longest stop while sending; only an answer may be worth waiting for longer."""
+_FOR_SINKS: Final = (200, 206)
 _REMEDY: Final = "Set AGENTSIGHT_API_ENDPOINT or endpoint="
 _LEFT_TO_PARENT: Final[list[object]] = []
 """Pools inherited by fork: kept alive, because closing them could disturb the parent's."""
@@ -53,23 +56,21 @@ class Transport:
 
         Raises:
             ConversationNetworkException: the address cannot be used at all.
-            FileUnreadable: a file of the request cannot be read.
+            LocalTrouble: a file cannot be read or written.
         """
         import httpx2
 
         try:
             client = self._open()
-            response = client.request(
-                request.method,
-                request.path,
-                params=request.params or None,
-                content=_content(request),
-                headers=_headers(request),
-                timeout=httpx2.Timeout(request.timeout_s, connect=_CONNECT_TIMEOUT_S),
-            )
+            with client.stream(**_asked(request), content=_content(request)) as response:
+                if request.sink is None or response.status_code not in _FOR_SINKS:
+                    return _reply(response, response.read(), self._endpoint)
+                request.sink.begin(response.status_code, response.headers)
+                for chunk in response.iter_bytes():
+                    request.sink.write(chunk)
+                return _reply(response, b"", self._endpoint)
         except (httpx2.RequestError, httpx2.InvalidURL) as error:
             return _unreachable(error, self._endpoint)
-        return _reply(response, self._endpoint)
 
     @property
     def is_open(self) -> bool:
@@ -131,22 +132,24 @@ class AsyncTransport:
 
     async def send(self, request: Request) -> Reply | Unreachable:
         """Send one request; raises as `Transport.send` does."""
+        import asyncio
+
         import httpx2
 
         try:
             client = self._open()
             content = _content(request)
-            response = await client.request(
-                request.method,
-                request.path,
-                params=request.params or None,
-                content=content if isinstance(content, bytes | None) else _in_threads(content),
-                headers=_headers(request),
-                timeout=httpx2.Timeout(request.timeout_s, connect=_CONNECT_TIMEOUT_S),
-            )
+            content = content if isinstance(content, bytes | None) else _in_threads(content)
+            async with client.stream(**_asked(request), content=content) as response:
+                sink = request.sink
+                if sink is None or response.status_code not in _FOR_SINKS:
+                    return _reply(response, await response.aread(), self._endpoint)
+                await asyncio.to_thread(sink.begin, response.status_code, response.headers)
+                async for chunk in response.aiter_bytes():
+                    await asyncio.to_thread(sink.write, chunk)
+                return _reply(response, b"", self._endpoint)
         except (httpx2.RequestError, httpx2.InvalidURL) as error:
             return _unreachable(error, self._endpoint)
-        return _reply(response, self._endpoint)
 
     @property
     def is_open(self) -> bool:
@@ -205,8 +208,29 @@ def _content(request: Request) -> bytes | Iterator[bytes] | None:
     return request.content.chunks()
 
 
+def _asked(request: Request) -> dict[str, Any]:
+    """Return how a request is asked for, but for its content."""
+    import httpx2
+
+    return {
+        "method": request.method,
+        "url": request.path,
+        "params": request.params or None,
+        "headers": _headers(request),
+        "timeout": httpx2.Timeout(
+            request.timeout_s,
+            connect=_CONNECT_TIMEOUT_S,
+            write=min(request.timeout_s, _WRITE_TIMEOUT_S),
+        ),
+        # A server may send who downloads on to its store; the key does not go along there.
+        "follow_redirects": request.sink is not None,
+    }
+
+
 def _headers(request: Request) -> dict[str, str]:
     headers = dict(request.headers)
+    if request.sink is not None:
+        headers.update(request.sink.headers())
     if request.content is not None and not isinstance(request.content, bytes):
         headers["Content-Type"] = request.content.content_type
         headers["Content-Length"] = str(request.content.n_bytes())
@@ -248,5 +272,5 @@ def _unreachable(error: Exception, endpoint: str) -> Unreachable:
     )
 
 
-def _reply(response: httpx2.Response, endpoint: str) -> Reply:
-    return Reply(response.status_code, dict(response.headers), response.content, endpoint)
+def _reply(response: httpx2.Response, content: bytes, endpoint: str) -> Reply:
+    return Reply(response.status_code, dict(response.headers), content, endpoint)

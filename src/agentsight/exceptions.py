@@ -14,6 +14,7 @@ Exception
 │   ├── InvalidQuestionDataException        a human message without text (1)
 │   ├── InvalidAnswerDataException          an agent message without text (1)
 │   ├── ConversationNetworkException        no answer, or none that can be understood
+│   ├── DownloadException                   not all files could be fetched: files
 │   └── ConversationApiException            the server refused: status_code, response_data
 │       ├── UnauthorizedException           401
 │       ├── ForbiddenException              403
@@ -26,6 +27,13 @@ Exception
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agentsight.types import DownloadedFile
+
 __all__ = [
     "AgentSightApiJwtExpiredException",
     "AgentSightClientNotInitializedException",
@@ -33,6 +41,7 @@ __all__ = [
     "ConversationApiException",
     "ConversationNetworkException",
     "ConversationTrackingException",
+    "DownloadException",
     "ForbiddenException",
     "InvalidAnswerDataException",
     "InvalidApiKeyException",
@@ -164,6 +173,22 @@ class ConversationNetworkException(ConversationTrackingException):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
+
+
+class DownloadException(ConversationTrackingException):
+    """Not all files could be fetched, and the caller asked for all (`check=True`).
+
+    Attributes:
+        files: what became of each, those that are here included.
+    """
+
+    def __init__(self, files: Sequence[DownloadedFile]) -> None:
+        missing = [file for file in files if not file.is_here]
+        super().__init__(
+            f"{len(missing)} of {len(files)} files are not here; "
+            f"{missing[0].filename!r}: {missing[0].error}"
+        )
+        self.files = list(files)
 
 
 class ConversationApiException(ConversationTrackingException):

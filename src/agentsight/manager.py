@@ -107,6 +107,50 @@ class ConversationManager(SyncClient):
         """
         return self.run(operations.delete_conversation(conversation_id))
 
+    def restore_conversation(self, conversation_id: int | str) -> dict[str, Any]:
+        """Undo the deletion of a conversation, within the server's grace period.
+
+        Raises:
+            NotFoundException: there is no such conversation any more.
+        """
+        return self.run(operations.restore_conversation(conversation_id))
+
+    def erase_conversation(self, conversation_id: int | str) -> dict[str, Any]:
+        """Erase a conversation with its messages and files, at once and for good.
+
+        Returns:
+            The receipt: how many rows, objects and bytes are gone, what was kept because something
+            else refers to it, and until when copies may live elsewhere.
+
+        Raises:
+            NotFoundException: there is no such conversation.
+        """
+        return self.run(operations.erase_conversation(conversation_id))
+
+    def delete_attachment(self, uid: str, *, erase: bool = False) -> dict[str, Any]:
+        """Delete a file: its message stays, its links end at once.
+
+        Args:
+            uid: of the file's row.
+            erase: for good, with its bytes where nothing else refers to them; else
+                `restore_attachment` undoes it within the server's grace period.
+
+        Returns:
+            The receipt, as `erase_conversation`.
+
+        Raises:
+            NotFoundException: there is none, or it is already deleted.
+        """
+        return self.run(operations.delete_file(uid, erase=erase))
+
+    def restore_attachment(self, uid: str) -> dict[str, Any]:
+        """Undo the deletion of a file, within the server's grace period.
+
+        Raises:
+            NotFoundException: there is no such file any more.
+        """
+        return self.run(operations.restore_file(uid))
+
     def update_conversation(
         self,
         conversation_id: int | str,

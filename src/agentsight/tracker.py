@@ -387,20 +387,21 @@ class ConversationTracker(SyncClient):
     def send_tracked_data(self) -> dict[str, Any]:
         """Send all that waits of the current conversation, in one request, whole or not at all.
 
-        More than 100 files, 10,000 items or 63 MiB of JSON go out as several such requests, in
-        order. Network errors, 408, 425, 429 and 5xx are repeated up to three times within 30 s;
-        what then is not delivered stays for the next send. For 5 s after that (doubled with every
-        failure, at most 60 s; or as long as `Retry-After` says) a send answers at once that the
-        items are kept, without asking the server; `flush` and `close` do ask it. An item that the
-        server refuses for ever is logged, reported here, and dropped, and the rest is sent without
-        it; a detail of the conversation that it refuses is left out, logged and named in
-        `fields_refused`.
+        Files of more than 64 KiB are uploaded before it, and only those whose bytes the agent has
+        not; an upload that is cut goes on where it stopped, now or with the next send. More than
+        100 files, 10,000 items or 63 MiB of JSON go out as several such requests, in order. Network
+        errors, 408, 425, 429 and 5xx are repeated up to three times within 30 s; what then is not
+        delivered stays for the next send. For 5 s after that (doubled with every failure, at most
+        60 s; or as long as `Retry-After` says) a send answers at once that the items are kept,
+        without asking the server; `flush` and `close` do ask it. An item that the server refuses
+        for ever is logged, reported here, and dropped, and the rest is sent without it; a detail of
+        the conversation that it refuses is left out, logged and named in `fields_refused`.
 
         Returns:
             `{"items": [{"index", "type", "timestamp", "response", "success": True} or {…, "error",
             "success": False}], "summary": {"questions", "answers", "attachments", "actions",
             "buttons", "errors"}}`. Token usage counts as an action. A message whose files could not
-            be read has `attachments_failed` and counts as an error.
+            be read, or are refused, has `attachments_failed` and counts as an error.
 
         Raises:
             NoDataToSendException: nothing waits.

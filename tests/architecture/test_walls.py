@@ -9,7 +9,7 @@ from pathlib import Path
 
 import agentsight
 from agentsight.server.app import ROUTES
-from tests.support.routes import OPEN_ROUTES, PROBE_ROUTE, bare_path
+from tests.support.routes import OPEN_ROUTES, PROBE_ROUTE, READ_BY_WRITERS, bare_path
 
 ROOT = Path(agentsight.__file__).parent
 PROJECT = Path(__file__).parents[2]
@@ -68,7 +68,10 @@ def test_guards_run_before_bodies_are_read() -> None:
     for route in ROUTES:
         for guard in route.guards or ():
             methods = set(route.http_methods)
-            wanted = "reads" if methods <= {"GET", "HEAD"} else "writes"
+            only_reads = methods <= {"GET", "HEAD"} and not (
+                {bare_path(path) for path in route.paths} <= READ_BY_WRITERS
+            )
+            wanted = "reads" if only_reads else "writes"
             assert guard.__name__ == wanted, route.paths
 
 
@@ -97,20 +100,70 @@ def test_every_module_says_what_lives_in_it() -> None:
 def test_store_functions_take_an_access_after_the_transaction() -> None:
     """Every public store function asks on somebody's behalf; the exceptions say why here."""
     without_access = {
+        "add_counts": "for an agent whose rows the same unit writes or removes",
+        "add_job": "background work, for the agent whose blob it is",
+        "add_quarantine": "the operator's, of the whole instance",
+        "add_reads": "reads of many, each with whose it was, on their way into the log",
+        "all_rules": "background work, for all agents",
+        "begin_merging": "the index is one for all agents",
+        "count_waiting": "for /metrics: a number of the whole instance, of nobody's",
+        "drop_derived": "for the agent whose file a link or a key has proved",
+        "drop_text": "background work, for the agent that its job names",
+        "due_attachment": "background work, for all agents",
+        "due_conversation": "background work, for all agents",
+        "entries": "background work: a removal goes on by its receipt",
+        "expire_stored": "background work, for all agents",
         "find_access": "where an access comes from",
         "find_password": "asked by who is not signed in yet; the password proves who it is",
         "find_token": "the token's 256 bits prove who it is",
+        "finish_job": "background work, for the agent that its job names",
         "first_organisation": "the first start, before there is anybody",
+        "forget_blob": "for an agent whose blob the same unit removes",
+        "forget_expired": "background work, for all agents",
+        "forget_jobs": "for an agent whose blob the same unit removes",
+        "found_by_uid": "a link's signature is what grants it",
+        "go_on_merging": "the index is one for all agents",
+        "going": "background work: a removal goes on by its receipt",
+        "hold_expired": "background work, for all agents",
+        "in_stage": "background work, for all agents",
+        "insert_derived": "for the agent whose file a link or a key has proved",
         "insert_key": "for an agent that the same unit has made or found with an access",
         "insert_organisation": "the first start, before there is anybody",
         "insert_token": "for a user that the same unit has made",
+        "is_expiry_due": "background work, for all agents",
+        "is_job_due": "background work, for all agents",
+        "is_known_as_none": "background work, for the agent that its job names",
+        "is_quarantined": "the operator's word, which counts for every agent",
+        "ledgered": "a restore replays the ledger of the whole instance",
+        "list_quarantine": "the operator's, of the whole instance",
+        "lock": "background work: a removal goes on by its receipt",
+        "next_marked": "background work: a removal goes on by its receipt",
+        "organisation_of": "background work: a removal goes on by its receipt",
+        "postpone_job": "background work, for the agent that its job names",
+        "put": "background work: a removal goes on by its receipt",
+        "put_facts": "background work, for the agent that its job names",
+        "put_text": "background work, for the agent that its job names",
+        "put_text_state": "background work, for the agent that its job names",
+        "put_verdict": "background work, for the agent that its job names",
+        "quarantined_among": "the operator's word, which counts for every agent",
+        "read_any": "background work: a removal goes on by its receipt",
+        "read_facts": "background work, for the agent that its job names",
+        "read_scannable": "background work, for the agent that its job names",
+        "read_source": "background work, for the agent that its job names",
+        "read_text_start": "for the agent whose file a link or a key has proved",
+        "remove_quarantine": "the operator's, of the whole instance",
         "served_by_uid": "a link's signature is what grants it",
         "set_password_hash": "for the user that the token or password has proved",
+        "take_jobs": "background work, for all agents",
+        "tenants": "a restore replays the ledger of the whole instance",
+        "unfinished": "background work, for all agents",
         "use_token": "the token's 256 bits prove who it is",
+        "waiting_scans": "for the doctor: a number of the whole instance, of nobody's",
+        "walk_stored": "background work, for all agents",
     }
     found = []
     for path in sources(ROOT / "server"):
-        if not path.name.startswith("store") or path.parent.name in ("doctor", "instance"):
+        if not path.name.startswith("store") or path.parent.name in ("doctor", "fsck", "instance"):
             continue
         for node in ast.parse(path.read_text()).body:
             if not isinstance(node, ast.AsyncFunctionDef) or node.name.startswith("_"):

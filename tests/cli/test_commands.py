@@ -288,8 +288,8 @@ def test_a_password_is_not_repeated_in_a_remedy() -> None:
 
 @pytest.mark.parametrize("words", [(), ("serve",), ("doctor",), ("users",), ("keys", "rotate")])
 def test_help_promises_nothing_that_is_not_there(words: tuple[str, ...]) -> None:
-    """No object storage, and no pages to sign in without a word about when."""
+    """No other object storage than S3, and no pages to sign in without a word about when."""
     text = " ".join(run_command(*words, "--help").stdout.split())
-    assert "s3:" not in text
     assert "gs:" not in text
+    assert "az:" not in text
     assert "sign in" not in text or "a later version" in text

@@ -25,6 +25,10 @@ from tests.support.server import Agent, LiveServer, open_link
 
 MODES: tuple[Mode, Mode] = ("base64", "form_data")
 PROMISED_KEYS = ["id", "type", "filename", "mime_type", "size_bytes", "file_url"]
+OUR_KEYS = [
+    "uid", "sha256", "file_url_expires_at", "url", "message", "detected_mime_type", "width",
+    "height", "pages", "seconds", "scan", "preview_url", "playback_url",
+]  # fmt: skip
 UTC_TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 
@@ -50,7 +54,7 @@ def check_promise(answer: dict[str, Any]) -> None:
 def check_file(file: dict[str, Any]) -> None:
     """Check one file's row: the promised keys first, then ours."""
     assert list(file)[:6] == PROMISED_KEYS
-    assert list(file)[6:] == ["uid", "sha256", "file_url_expires_at", "url", "message"]
+    assert list(file)[6:] == OUR_KEYS
     assert isinstance(file["id"], int)
     assert file["type"] in TYPES
     assert file["type"] == type_of(file["mime_type"])

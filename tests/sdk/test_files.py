@@ -196,7 +196,7 @@ def test_a_file_that_vanishes_is_told_and_its_message_goes_out(
     assert result["items"][1]["success"] is True
     [lost] = result["items"][1]["attachments_failed"]
     assert lost["filename"] == "a.txt"
-    assert "none of its files can be read" in result["items"][2]["error"]
+    assert "none of its files can be sent" in result["items"][2]["error"]
     assert result["summary"]["errors"] == 2
     [item] = server.seen[0].json["items"]
     assert [file["filename"] for file in item["attachments"]] == ["b.txt"]

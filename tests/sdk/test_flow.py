@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentsight._flow import (
+    Meter,
     Operation,
     Reply,
     Request,
     RetryPolicy,
     Unreachable,
     Wait,
+    locally,
     retry_after_s,
+    run,
     run_async,
     with_retries,
 )
@@ -63,7 +66,7 @@ def play(
         return str(error), n_all - len(left)
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 507])
+@pytest.mark.parametrize("status", [408, 423, 425, 429, 500, 502, 503, 504, 507])
 def test_passing_troubles_are_repeated(world: World, status: int) -> None:
     """A little later the answer may be another."""
     assert play(world, [reply(status), reply(status), reply(200)]) == (200, 3)
@@ -161,3 +164,53 @@ async def test_the_async_driver_takes_the_same_steps(world: World) -> None:
     )
     assert await run_async(flow, Transport(), world.sleep_async) == 200
     assert world.slept == [0.5, 1.0]
+
+
+def test_time_in_which_bytes_move_or_this_machine_works_is_not_taken_from_the_budget(
+    world: World,
+) -> None:
+    """Only what is wasted counts: waiting, and sending that brings nothing."""
+    meter = Meter()
+
+    def moved(n_bytes: int) -> Reply | Unreachable:
+        world.now += 100
+        meter.n_bytes += n_bytes
+        return LOST
+
+    def long_work() -> Operation[int]:
+        hashed = yield from locally(lambda: world.sleep(100) or 7)
+        answer = yield Request("PATCH", "/x/", meter=meter)
+        return answer.status + hashed
+
+    def send(script: list[int]) -> int | str:
+        flow = with_retries(
+            long_work(), POLICY, clock=world.runtime.clock, jitter=world.runtime.jitter
+        )
+        outcomes = iter(script)
+
+        class Transport:
+            def send(self, request: Request) -> Reply | Unreachable:
+                n_bytes = next(outcomes, None)
+                return reply(200) if n_bytes is None else moved(n_bytes)
+
+        try:
+            return run(flow, Transport(), world.sleep)
+        except ConversationNetworkException as error:
+            return str(error)
+
+    assert send([5, 5, 5]) == 207
+    assert send([5, 0]) == "Network error: PATCH /x/: ReadTimeout"
+
+
+def test_local_work_raises_into_the_operation(world: World) -> None:
+    """As if it had been done there."""
+
+    def operation() -> Operation[str]:
+        try:
+            yield from locally(lambda: (_ for _ in ()).throw(KeyError("x")))
+        except KeyError as error:
+            return repr(error)
+        return "nothing"
+
+    flow = with_retries(operation(), POLICY, clock=world.runtime.clock, jitter=lambda: 1.0)
+    assert run(flow, None, world.sleep) == "KeyError('x')"  # type: ignore[arg-type]

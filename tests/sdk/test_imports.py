@@ -117,7 +117,7 @@ def test_importing_leaves_the_application_s_logging_alone() -> None:
                 "prepare_form_data_payload_from_data",
             ],
         ),
-        ("agentsight.types", ["AttachmentInput", "FileData", "TokenHandler"]),
+        ("agentsight.types", ["AttachmentInput", "DownloadedFile", "FileData", "TokenHandler"]),
     ],
 )
 def test_import_paths_of_the_published_package_hold(path: str, names: list[str]) -> None:

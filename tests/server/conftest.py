@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http import House, People, open_house
+from tests.server.library import Library
+from tests.support.http import House, People, TestClock, make_settings, open_house, open_parts
 from tests.support.postgres import TestDatabases
 
 
@@ -50,3 +51,23 @@ async def house(shared_house: House) -> House:
 async def people(shared_house: House) -> People:
     """Make Alice, Bob and Carol, who know nobody of another test."""
     return await shared_house.people()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+async def library(
+    anyio_backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Library]:
+    """Open the parts of a server without its application, on each kind of database."""
+    folder: Path = tmp_path_factory.mktemp("library")
+    clock = TestClock()
+    databases: TestDatabases | None = None
+    if request.param == "sqlite":
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), folder / "agentsight.db")
+        url = f"sqlite:///{folder / 'agentsight.db'}"
+    else:
+        databases = request.getfixturevalue("postgres_databases")
+        url = databases.create()
+    async with open_parts(make_settings(url, folder), clock) as parts:
+        yield Library(parts, House(None, parts, clock))
+    if databases is not None:
+        databases.drop(url)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from agentsight import _contract as contract
 from agentsight.server.agents.model import generate_key
+from agentsight.server.blobs.s3_parts import MAX_OBJECT_BYTES
 from agentsight.server.settings import (
+    MAX_S3_FILE_BYTES,
     Settings,
     SettingsError,
     describe_settings,
@@ -64,6 +66,12 @@ def test_odd_directories_survive_the_storage_url(tmp_path: Path) -> None:
         ("DATABASE_URL", "sqlite:///"),
         ("STORAGE_URL", "/tmp/files"),
         ("STORAGE_URL", "s3://"),
+        ("STORAGE_URL", "s3://key:secret@bucket"),
+        ("STORAGE_URL", "s3://Bucket"),
+        ("STORAGE_URL", "s3://bucket/../other"),
+        ("STORAGE_URL", "s3://bucket?region=x"),
+        ("STORAGE_URL", "gs://bucket"),
+        ("STORAGE_URL", "az://container"),
         ("PUBLIC_URL", "example.com"),
         ("PUBLIC_URL", "https://"),
         ("PUBLIC_URL", "https://user:secret@example.com"),
@@ -117,7 +125,7 @@ def test_sizes_may_be_written_with_a_unit(text: str, n_bytes: int) -> None:
 
 def test_x_accel_redirect_needs_files_on_a_disk() -> None:
     """nginx cannot send what is in a bucket."""
-    environ = {"AGENTSIGHT_X_ACCEL_REDIRECT": "/internal", "AGENTSIGHT_STORAGE_URL": "s3://b"}
+    environ = {"AGENTSIGHT_X_ACCEL_REDIRECT": "/internal", "AGENTSIGHT_STORAGE_URL": "s3://bucket"}
     with pytest.raises(SettingsError, match="file://"):
         load_settings(environ)
     del environ["AGENTSIGHT_STORAGE_URL"]
@@ -194,3 +202,26 @@ def test_importing_settings_is_cheap() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
     assert not loaded & {"litestar", "asyncpg", "sqlite3", "asyncio", "jinja2", "dataclasses"}
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "s3://my.bucket-1/some/Prefix_2", "s3://bucket/"])
+def test_a_bucket_may_be_named_with_a_folder(url: str) -> None:
+    """Object storage is a bucket, or a folder in one; a slash at its end says nothing."""
+    assert load_settings({"AGENTSIGHT_STORAGE_URL": url}).storage_url == url.rstrip("/")
+
+
+def test_redirecting_downloads_needs_object_storage() -> None:
+    """A directory has no door of its own to send anybody to."""
+    environ = {"AGENTSIGHT_DOWNLOADS": "redirect"}
+    with pytest.raises(SettingsError, match="AGENTSIGHT_DOWNLOADS: redirect works only with s3://"):
+        load_settings(environ)
+    assert load_settings({**environ, "AGENTSIGHT_STORAGE_URL": "s3://bucket"}).downloads
+
+
+def test_a_file_must_fit_into_the_parts_of_an_object() -> None:
+    """What an object store could never take is refused at the start and not at its last byte."""
+    environ = {"AGENTSIGHT_MAX_FILE_BYTES": "100 GiB"}
+    assert load_settings(environ).max_file_bytes == 100 << 30
+    with pytest.raises(SettingsError, match="AGENTSIGHT_MAX_FILE_BYTES: must be at most"):
+        load_settings({**environ, "AGENTSIGHT_STORAGE_URL": "s3://bucket"})
+    assert MAX_S3_FILE_BYTES == MAX_OBJECT_BYTES

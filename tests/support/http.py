@@ -29,9 +29,10 @@ from agentsight.server.agents.model import generate_key
 from agentsight.server.agents.service import add_key, authenticate_key
 from agentsight.server.app import create_app
 from agentsight.server.attachments.links import Links
-from agentsight.server.blobs.opening import open_blob_store
+from agentsight.server.blobs.opening import open_store_of
 from agentsight.server.db import Database, Tx, open_database, sql
 from agentsight.server.ids import ClientId, new_uid
+from agentsight.server.instance.ledger import ledger_key
 from agentsight.server.instance.service import join_instance
 from agentsight.server.instance.signing import signing_keys
 from agentsight.server.parts import Parts
@@ -390,7 +391,17 @@ class House:
         return await self.db.write(lambda tx: tx.execute(statement, *args))
 
     def objects(self) -> set[str]:
-        """Return the keys of all objects of files in the store, half-written ones too."""
+        """Return the keys of all objects of files in the store, half-written ones too.
+
+        Those of unfinished uploads (`unfinished_uploads`) last, and expire beside other tests.
+        """
+        return {key for key in self._files() if not key.startswith("tmp/parts-")}
+
+    def unfinished_uploads(self) -> set[str]:
+        """Return the files that hold the bytes of unfinished uploads."""
+        return {key for key in self._files() if key.startswith("tmp/parts-")}
+
+    def _files(self) -> set[str]:
         root = Path(urlsplit(self.parts.settings.storage_url).path)
         return {
             str(path.relative_to(root))
@@ -426,22 +437,27 @@ async def _agent(tx: Tx, access: Access, client: ClientId, slug: str, now: int) 
 
 
 def make_settings(database_url: str, data_dir: Path, **changes: Any) -> Settings:
-    """Make settings for a scratch directory; `changes` are checked values by name."""
+    """Make settings for a scratch directory; `changes` are checked values by name.
+
+    Files are examined only where a test says `examine=True`: it takes a process of its own.
+    """
     environ = {"AGENTSIGHT_DATA_DIR": str(data_dir), "AGENTSIGHT_DATABASE_URL": database_url}
-    return msgspec.structs.replace(load_settings(environ), **changes)
+    return msgspec.structs.replace(load_settings(environ), **{"examine": False} | changes)
 
 
 @contextlib.asynccontextmanager
 async def open_parts(settings: Settings, clock: TestClock) -> AsyncIterator[Parts]:
     """Open the parts of a server process without its application: nothing runs beside the test."""
-    Path(urlsplit(settings.storage_url).path).mkdir(parents=True, exist_ok=True)
+    if settings.storage_url.startswith("file:"):
+        Path(urlsplit(settings.storage_url).path).mkdir(parents=True, exist_ok=True)
     db = await open_database(settings.database_url)
-    blobs = open_blob_store(settings.storage_url)
+    blobs = open_store_of(settings)
     try:
         await join_instance(db, blobs, now_us=clock())
         keys = await signing_keys(db, settings.secret_key, now_us=clock())
         links = Links(keys, lifetime_s=settings.link_lifetime_days * 86400)
-        yield Parts(settings, db, blobs, links, clock)
+        ledger = await ledger_key(db, now_us=clock())
+        yield Parts(settings, db, blobs, links, clock, ledger=ledger)
     finally:
         await blobs.close()
         await db.close()

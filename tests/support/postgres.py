@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def _supervise(plan: dict[str, Any]) -> None:
     """Start and stop the server as standard input says; its end means stop and clean up."""
     scratch = Path(plan["scratch"])
     command = [plan["postgres"], "-D", str(scratch / "data")]
-    command += [f"--{name}={value}" for name, value in SERVER_SETTINGS.items()]
+    command += [f"--{name}={value}" for name, value in plan["settings"].items()]
     command += [f"--unix_socket_directories={scratch}"]
     log = (scratch / "log").open("ab")
 
@@ -181,9 +181,13 @@ class PostgresServer:
     """One running server, trusted by whoever reaches its loopback port.
 
     Use it as a context manager, or call `close`. `url(name)` names a database of it.
+
+    Args:
+        settings: What this one sets otherwise than `SERVER_SETTINGS`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        self._settings = SERVER_SETTINGS | dict(settings or {})
         self.scratch = Path(tempfile.mkdtemp(prefix="agentsight-postgres-"))
         self.user = "agentsight"
         self.port = 0
@@ -207,7 +211,11 @@ class PostgresServer:
         )
         if made.returncode != 0:
             raise NoPostgres(f"initdb failed: {made.stderr.strip() or made.stdout.strip()}")
-        plan = {"scratch": str(self.scratch), "postgres": str(binaries / "postgres")}
+        plan = {
+            "scratch": str(self.scratch),
+            "postgres": str(binaries / "postgres"),
+            "settings": self._settings,
+        }
         self._supervisor = subprocess.Popen(
             [sys.executable, "-I", __file__, json.dumps(plan)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

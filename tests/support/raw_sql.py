@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
 
 from tests.support.postgres import run_sql
 
@@ -18,3 +22,21 @@ def run_statements(url: str, statements: Sequence[str]) -> None:
         connection.execute(statement)
     connection.commit()
     connection.close()
+
+
+def read_rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    """Read rows on a connection of their own."""
+    if not url.startswith("sqlite:///"):
+        return asyncio.run(_fetch(url, query))
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    rows = connection.execute(query).fetchall()
+    connection.close()
+    return rows
+
+
+async def _fetch(url: str, query: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(query)]
+    finally:
+        await connection.close()

@@ -7,10 +7,44 @@ import sys
 from functools import partial
 from typing import NoReturn
 
-from agentsight.cli import agents, clients, doctor, keys, migrate, serve, users, version
+from agentsight.cli import (
+    agents,
+    attachments,
+    audit,
+    clients,
+    customers,
+    doctor,
+    erasures,
+    fsck,
+    keys,
+    migrate,
+    quarantine,
+    retention,
+    scans,
+    serve,
+    users,
+    version,
+)
 
 # To add a group: one file with `add_commands(groups)`, and its name here.
-GROUPS = (serve, migrate, clients, agents, keys, users, doctor, version)
+GROUPS = (
+    serve,
+    migrate,
+    clients,
+    agents,
+    keys,
+    users,
+    attachments,
+    customers,
+    retention,
+    erasures,
+    audit,
+    quarantine,
+    scans,
+    doctor,
+    fsck,
+    version,
+)
 
 
 class Parser(argparse.ArgumentParser):

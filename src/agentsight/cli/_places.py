@@ -62,7 +62,7 @@ def prepare_file_storage(settings: Settings, mounts: Path = Path("/proc/self/mou
         refuse_network_filesystem(directory / "any", mounts)
     except DatabaseUrlError as error:
         raise CliError(
-            f"{settings.storage_url} is on a network file system: use a disk of this host"
-            " (this version cannot share files between hosts)"
+            f"{settings.storage_url} is on a network file system: use a disk of this host, or"
+            " object storage (s3://bucket), which several hosts may share"
         ) from error
     make_private_directory(directory)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _NAMED = re.compile(
-    r"\bagentsight ((?:serve|migrate|(?:agents|clients|keys|users) [a-z]+)\b)(?! --d)"
+    r"\bagentsight ((?:serve|migrate"
+    r"|(?:agents|audit|clients|customers|erasures|keys|quarantine|retention|scans|users)"
+    r" [a-z]+)\b)(?! --d)"
 )
 _SERVER_PACKAGES = ("msgspec", "litestar", "uvicorn", "jinja2", "argon2", "asyncpg")
 
@@ -72,8 +74,10 @@ def as_run(text: str, arguments: argparse.Namespace) -> str:
     Texts name commands in their plain form, `agentsight keys list`; what the environment says is
     not repeated, as it is there for the next command too.
     """
-    from agentsight.server.commands import program
-
+    try:
+        from agentsight.server.commands import program
+    except ImportError:  # the SDK alone is installed
+        return text
     given = vars(arguments)
     at = ""
     if given.get("database_url"):

@@ -8,9 +8,11 @@ in one line before any process is started.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -54,7 +56,7 @@ def add_commands(groups: Groups) -> None:
     add("--no-migrate", dest="migrate", action="store_const", const="off",
         help="refuse to start on an older database in place of bringing it up")  # fmt: skip
     add("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")
-    add("--storage-url", metavar="URL", help="file:///directory, on a disk of this host")
+    add("--storage-url", metavar="URL", help="file:///directory or s3://bucket[/prefix]")
     add("--public-url", metavar="URL", help="the address that people and bots reach this server at")
     add("--secret-key", metavar="SECRET[,OLD]", help="signs file links (better: the variable)")
     add("--access-log", action="store_const", const="on", help="log each request")
@@ -66,11 +68,25 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments)
     name_database(settings)
     _warn_of_unknown_variables()
-    with explained(), _bind(settings) as listener:
+    with explained(), _bind(settings) as listener, _counting(settings):
         port: int = listener.getsockname()[1]
         _prepare(settings, port)
         _pass_on(settings, port)
         return _serve(settings, listener, port)
+
+
+@contextlib.contextmanager
+def _counting(settings: Settings) -> Generator[None]:
+    """Give several workers a directory to count in, so that each can show the sum at /metrics."""
+    if settings.workers == 1:
+        yield
+        return
+    import tempfile
+
+    # By its name, which the library reads when it is imported: before the first of our own rooms.
+    with tempfile.TemporaryDirectory(prefix="agentsight-counters-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        yield
 
 
 def _stop_early(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -134,18 +150,33 @@ def _prepare(settings: Settings, port: int) -> None:
 
 
 async def _join(settings: Settings) -> FirstStart | None:
-    from agentsight.server.blobs.opening import open_blob_store
+    from agentsight.server.blobs.opening import open_store_of
     from agentsight.server.db import open_database
     from agentsight.server.first_start import run_first_start
     from agentsight.server.instance.service import join_instance
 
     async with await open_database(settings.database_url) as db:
-        blobs = open_blob_store(settings.storage_url)
+        blobs = open_store_of(settings)
         try:
             await join_instance(db, blobs, now_us=now_us())
         finally:
             await blobs.close()
-        return await run_first_start(db, settings, now_us=now_us())
+        made = await run_first_start(db, settings, now_us=now_us())
+    await _keep_erased(settings)
+    return made
+
+
+async def _keep_erased(settings: Settings) -> None:
+    """Erase again what a backup has brought back, before anybody is served."""
+    from agentsight.cli.erasures import told
+    from agentsight.server.opening import open_parts
+    from agentsight.server.removals.service_replay import replay
+
+    async with open_parts(settings) as parts:
+        done = await replay(parts)
+    if not done.is_quiet:
+        for line in told(done):
+            say(line)
 
 
 def _tell(settings: Settings, made: FirstStart, port: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Flag, auto
+from functools import lru_cache
 from typing import Literal
 
 from agentsight.server.ids import AgentId, ClientId, KeyId, OrganisationId
@@ -40,6 +41,7 @@ class Access:
     """One caller's reach: a principal, its scope, its permissions.
 
     `agent_id` is the scope of keys, links and jobs; users of an organisation or client have none.
+    `principal_uid` names the key or user in the audit log; links and jobs have none.
     """
 
     principal: PrincipalKind
@@ -49,6 +51,7 @@ class Access:
     agent_id: AgentId = NO_AGENT
     agent_uid: str = ""
     key_id: KeyId | None = None
+    principal_uid: str | None = None
 
     def may(self, permission: Permission) -> bool:
         """Say whether every flag of `permission` is granted."""
@@ -63,3 +66,12 @@ def job_access(organisation_id: OrganisationId, agent_id: AgentId = NO_AGENT) ->
         organisation_id,
         agent_id=agent_id,
     )
+
+
+@lru_cache(maxsize=1024)
+def link_access(agent_id: AgentId) -> Access:
+    """Make the access of whoever holds a signed link to a file of this agent.
+
+    The link names one file and no organisation: it is of use to say who read, not to ask for more.
+    """
+    return Access("link", Permission.NONE, OrganisationId(0), agent_id=agent_id)

@@ -6,7 +6,6 @@ ends. The schema is made or migrated before (`agentsight serve`, `agentsight mig
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -20,15 +19,20 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
+from agentsight.server import metrics
 from agentsight.server.agents.service import KeyCache
+from agentsight.server.archives import api as archives_api
 from agentsight.server.attachments import api as attachments_api
-from agentsight.server.attachments.links import Links
-from agentsight.server.blobs import LEFTOVER_AGE_S, BlobStore, StorageUnavailable
-from agentsight.server.blobs.opening import open_blob_store
+from agentsight.server.attachments import api_lists as attachment_lists_api
+from agentsight.server.attachments.store_jobs import MAX_COUNTED, count_waiting
+from agentsight.server.audits.trail import FLUSH_PAUSE_S
+from agentsight.server.background import Chore, running
+from agentsight.server.blobs import BlobStore, StorageUnavailable
 from agentsight.server.conversations import api as conversations_api
+from agentsight.server.conversations import api_v1 as conversations_v1_api
 from agentsight.server.dashboard.pages import page_routes
 from agentsight.server.dashboard.reference import reference_routes
-from agentsight.server.db import Database, open_database
+from agentsight.server.db import Database
 from agentsight.server.db.errors import DatabaseError
 from agentsight.server.doctor import api as doctor_api
 from agentsight.server.doctor.probe import Probes
@@ -38,10 +42,26 @@ from agentsight.server.ingest import batch as batch_api
 from agentsight.server.instance.service import check_instance
 from agentsight.server.instance.signing import signing_keys
 from agentsight.server.messages.store_search import index_step
+from agentsight.server.opening import open_parts
 from agentsight.server.parts import Clock, Parts, wall_clock
+from agentsight.server.previews import api as previews_api
+from agentsight.server.previews.examining import PAUSE_S as EXAMINE_PAUSE_S
+from agentsight.server.previews.examining import examine_step
 from agentsight.server.problems import not_found
+from agentsight.server.removals import api as removals_api
+from agentsight.server.removals.service_chores import (
+    WALK_PAUSE_S,
+    Collector,
+    grace_step,
+    removals_step,
+    retention_step,
+)
+from agentsight.server.scans.service import PAUSE_S as SCAN_PAUSE_S
+from agentsight.server.scans.service import scan_step
 from agentsight.server.sdk_index import sdk_routes
 from agentsight.server.settings import Settings, load_settings
+from agentsight.server.uploads import api as uploads_api
+from agentsight.server.uploads.service import expire_step
 from agentsight.server.web import health
 from agentsight.server.web.bases import Bases
 from agentsight.server.web.bodies import BodyBudget, JsonRequest
@@ -49,36 +69,52 @@ from agentsight.server.web.errors import answer_error
 
 log = logging.getLogger("agentsight.server")
 _DAY_S = 24 * 3600
-_INDEX_PAUSE_S = 1.0
 
 ROUTES = [
+    *archives_api.routes,
+    *attachment_lists_api.routes,
     *attachments_api.routes,
     *batch_api.routes,
     *conversations_api.routes,
+    *conversations_v1_api.routes,
     *doctor_api.routes,
     *health.routes,
     *ingest_api.routes,
     *page_routes,
+    *previews_api.routes,
     *reference_routes,
+    *removals_api.routes,
     *sdk_routes,
+    *uploads_api.routes,
 ]
 
 
-async def _index_for_ever(db: Database) -> None:
-    """Move new messages into the search index, in steps, for as long as the server runs."""
-    while True:
-        try:
-            n_moved = await index_step(db)
-        except DatabaseError as error:
-            log.warning("the search index waits for the database: %s", error)
-            n_moved = 0
-        await asyncio.sleep(0.01 if n_moved else _INDEX_PAUSE_S)
+async def _index_messages(parts: Parts) -> int:
+    return await index_step(parts.db)
 
 
-async def _sweep(blobs: BlobStore) -> None:
+async def _write_audit(parts: Parts) -> int:
+    await parts.audit.flush(parts.db, parts.clock())
+    return 0
+
+
+CHORES = [
+    Chore("the search index", _index_messages, 1.0),
+    Chore("uploads that have expired", expire_step, 30.0),
+    Chore("the audit log", _write_audit, FLUSH_PAUSE_S),
+    Chore("malware scans", scan_step, SCAN_PAUSE_S),
+    Chore("looking at files", examine_step, EXAMINE_PAUSE_S),
+    Chore("erasures", removals_step, 2.0),
+    Chore("contents that nothing needs", Collector().step, WALK_PAUSE_S),
+    Chore("the grace period", grace_step, 60.0),
+    Chore("retention", retention_step, 60.0),
+]
+
+
+async def _sweep(blobs: BlobStore, older_than_s: int) -> None:
     """Remove what interrupted uploads left, in the store's threads."""
     try:
-        n_removed = await blobs.sweep(older_than_s=LEFTOVER_AGE_S)
+        n_removed = await blobs.sweep(older_than_s=older_than_s)
     except StorageUnavailable as error:  # /readyz tells of it
         log.warning("leftovers of interrupted uploads were not removed: %s", error)
         return
@@ -96,29 +132,25 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock) -> FrontDoor:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
-        db = await open_database(settings.database_url, pool_size=settings.database_pool_size)
-        blobs = open_blob_store(settings.storage_url)
-        try:
-            app.state.instance_uid = await check_instance(db, blobs)
-            keys = await signing_keys(db, settings.secret_key, now_us=clock())
-            links = Links(keys, lifetime_s=settings.link_lifetime_days * _DAY_S)
-            app.state.parts = Parts(settings, db, blobs, links, clock)
-            app.state.probes = Probes(keys)
-            app.state.key_finder = KeyCache(db, clock, settings.key_cache_s)
+        async with open_parts(settings, clock=clock) as parts:
+            app.state.parts = parts
+            app.state.instance_uid = await check_instance(parts.db, parts.blobs)
+            app.state.probes = Probes(
+                await signing_keys(parts.db, settings.secret_key, now_us=clock())
+            )
+            app.state.key_finder = KeyCache(parts.db, clock, settings.key_cache_s)
             app.state.checks = {
-                "database": lambda: _check_database(db),
-                "storage": blobs.check,
+                "database": lambda: _check_database(parts.db),
+                "storage": parts.blobs.check,
                 "instance": lambda: _check_instance(app),
             }
-            await _sweep(blobs)
-            indexing = asyncio.create_task(_index_for_ever(db))
-            yield
-            indexing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await indexing
-        finally:
-            await blobs.close()
-            await db.close()
+            app.state.gauges = lambda: _read_gauges(parts)
+            await _sweep(parts.blobs, settings.leftover_age_s())
+            try:
+                async with running(parts, CHORES):
+                    yield
+            finally:
+                await _write_last_audit(parts)
 
     app = Litestar(
         ROUTES,
@@ -146,6 +178,23 @@ async def _check_database(db: Database) -> None:
     from agentsight.server.db.migrate import schema_version
 
     await schema_version(db)
+
+
+async def _read_gauges(parts: Parts) -> list[metrics.Gauge]:
+    """Read the numbers that only the database knows; none while it is away."""
+    try:
+        waiting = await parts.db.read(count_waiting, slow=True)
+    except DatabaseError:
+        return []
+    text = f"Files waiting for background work; counted up to {MAX_COUNTED}."
+    return [("blob_jobs_waiting", text, "kind", waiting)]
+
+
+async def _write_last_audit(parts: Parts) -> None:
+    try:
+        await parts.audit.flush(parts.db, parts.clock(), is_last=True)
+    except DatabaseError as error:
+        log.error("the last reads are not in the audit log: %s", error)
 
 
 async def _check_instance(app: Litestar) -> None:

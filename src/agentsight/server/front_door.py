@@ -15,6 +15,8 @@ from litestar.types import Receive, Scope, Send
 
 from agentsight.server.attachments.api import HOT_PATH, answer_conversation_files, serve_link
 from agentsight.server.dashboard.render import PAGE_HEADERS, render_page
+from agentsight.server.previews.api import PREVIEW_LINK, serve_preview_link
+from agentsight.server.problems import Problem
 from agentsight.server.web.bodies import BodyBudget
 from agentsight.server.web.errors import log_problem, problem_body, problem_headers, to_problem
 from agentsight.server.web.lingering import Lingering, is_large_body
@@ -22,6 +24,14 @@ from agentsight.server.web.lingering import Lingering, is_large_body
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _WEIGHT = re.compile(r"(?:^|;)\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)")
 _NO_STORE = (b"cache-control", b"no-store")
+_PAGES_FOR_PEOPLE = {
+    "link_invalid": "file_gone.html",
+    "not_found": "file_gone.html",
+    "gone": "file_gone.html",
+    "infected": "file_blocked.html",
+    "quarantined": "file_blocked.html",
+}
+"""What a browser's window shows where a program gets JSON, by the error's code."""
 
 
 class FrontDoor:
@@ -65,7 +75,8 @@ class FrontDoor:
             budget.end_request(scope)
 
     async def _files(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await serve_link(self.app.state.parts, scope, receive, send)
+        answer = serve_preview_link if PREVIEW_LINK.fullmatch(scope["path"]) else serve_link
+        await answer(self.app.state.parts, scope, receive, send)
 
     async def _conversation_files(self, scope: Scope, _receive: Receive, send: Send) -> None:
         state = self.app.state
@@ -88,8 +99,9 @@ class FrontDoor:
             problem = to_problem(error)
             request_id = cast("dict[str, Any]", scope)["agentsight.request_id"]
             log_problem(error, problem, request_id, "GET", scope["path"][:40])
-            if problem.status in (404, 410) and _is_for_people(scope):
-                await _send_file_gone(scope, send, problem.status)
+            page = _PAGES_FOR_PEOPLE.get(problem.code)
+            if page is not None and _is_for_people(scope):
+                await _send_page(scope, send, page, problem)
                 return
             body = problem_body(problem, request_id)
             headers = [
@@ -150,17 +162,17 @@ def _is_for_people(scope: Scope) -> bool:
     return weights.get("text/html", 0.0) > weights.get("application/json", 0.0)
 
 
-async def _send_file_gone(scope: Scope, send: Send, status: int) -> None:
+async def _send_page(scope: Scope, send: Send, page: str, problem: Problem) -> None:
     # Counted as the browser sees it: an encoded slash in a name is no step.
     raw_path = cast("dict[str, bytes]", scope).get("raw_path", b"")
     n_steps = raw_path.partition(b"?")[0].count(b"/") - 1
-    body = render_page("file_gone.html", "../" * n_steps, {})
+    body = render_page(page, "../" * n_steps, {"code": problem.code})
     headers = [
         (b"content-type", b"text/html; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
         *((name.lower().encode(), value.encode()) for name, value in PAGE_HEADERS.items()),
     ]
-    await _send_whole(send, status, headers, body)
+    await _send_whole(send, problem.status, headers, body)
 
 
 async def _send_whole(

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentsight.server.attachments.links import Links
-from agentsight.server.blobs import BlobStore
+from agentsight.server.audits.trail import Trail
+from agentsight.server.blobs import BlobStore, Disks
 from agentsight.server.db import Database
+from agentsight.server.instance.ledger import NO_LEDGER_KEY, LedgerKey
+from agentsight.server.media import Examiner
 from agentsight.server.settings import Settings
 
 Clock = Callable[[], int]
@@ -32,3 +35,8 @@ class Parts:
     blobs: BlobStore
     links: Links
     clock: Clock = wall_clock
+    audit: Trail = field(default_factory=Trail)
+    disks: Disks = field(default_factory=Disks)
+    ledger: LedgerKey = NO_LEDGER_KEY
+    examiner: Examiner | None = None
+    """Learns what files hold and makes previews; None where `examine` is off."""

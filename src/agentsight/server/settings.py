@@ -15,14 +15,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from agentsight import _contract as contract
+from agentsight.server import settings_text as read
 
 PREFIX = "AGENTSIGHT_"
-MIN_SECRET_CHARS = 16
-MIN_PASSWORD_CHARS = 10
-MAX_PASSWORD_CHARS = 1000
-"""More than anybody types, and little enough to hash."""
+_DAY_S = 24 * 3600
 MAX_KEY_CACHE_S = 5
 """A revoked key must be dead everywhere within 5 s; nothing may cache longer."""
+
+MAX_S3_FILE_BYTES = 10_000 * 8 * contract.MIB
+"""An object store takes a file in so many parts at most, and they are of one size."""
 
 _NOT_OURS = frozenset(
     PREFIX + name
@@ -61,152 +62,6 @@ class SettingRow(msgspec.Struct, frozen=True):
     text: str
 
 
-# --- Reading text ---------------------------------------------------------------------------------
-# Each takes the text of a variable or flag and raises ValueError("must be …") when it is wrong.
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        digits = text.replace("_", "")
-        if not (digits.isascii() and digits.isdigit() and low <= int(digits[:20]) <= high):
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return int(digits)
-
-    return parse
-
-
-_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
-
-
-def _size(text: str) -> int:
-    folded = text.strip().lower().replace(" ", "").replace("_", "")
-    digits = folded.rstrip("bgikm")
-    factor = _UNITS.get(folded[len(digits) :])
-    if factor is None or not (digits.isascii() and digits.isdigit() and len(digits) < 16):
-        raise ValueError("must be a number of bytes, or a number with KiB, MiB or GiB")
-    if int(digits) == 0:
-        raise ValueError("must be more than 0 bytes")
-    return int(digits) * factor
-
-
-def _switch(text: str) -> bool:
-    folded = text.strip().lower()
-    if folded in ("1", "true", "yes", "on"):
-        return True
-    if folded in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("must be on or off")
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.strip().lower() not in words:
-            raise ValueError(f"must be one of: {', '.join(words)}")
-        return text.strip().lower()
-
-    return parse
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    words = tuple(word.lower() for word in _words(text))
-    for word in words:
-        if "/" in word or "*" in word or (word.count(":") == 1):
-            raise ValueError("must be host names without scheme, port or '*', comma between them")
-    return words
-
-
-def _networks(text: str) -> tuple[str, ...]:
-    import ipaddress
-
-    try:
-        return tuple(str(ipaddress.ip_network(word, strict=False)) for word in _words(text))
-    except ValueError as error:
-        raise ValueError(f"must be addresses or networks like 10.0.0.0/8 ({error})") from error
-
-
-def _secrets(text: str) -> tuple[str, ...]:
-    words = _words(text)
-    if not words or any(len(word) < MIN_SECRET_CHARS for word in words):
-        raise ValueError(
-            f"must be secrets of at least {MIN_SECRET_CHARS} characters, comma between them;"
-            " make one with: openssl rand -hex 32"
-        )
-    return words
-
-
-def _directory(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
-def _base_url(text: str) -> str:
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(text)
-        named = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        named = False
-        parts = urlsplit("")
-    if not named or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError("must be an address like https://files.example.com")
-    return text.rstrip("/")
-
-
-def _database_url(text: str) -> str:
-    if text.startswith("postgres://"):
-        text = "postgresql://" + text.removeprefix("postgres://")
-    if not text.startswith(("sqlite:///", "postgresql://")) or text == "sqlite:///":
-        raise ValueError(
-            "must be sqlite:///relative/path.db, sqlite:////absolute/path.db"
-            " or postgresql://user:password@host:5432/database"
-        )
-    return text
-
-
-def _storage_url(text: str) -> str:
-    if text.startswith(("s3://", "gs://", "az://")):
-        raise ValueError("must be file:///directory; this version has no object storage yet")
-    if not text.startswith("file:///") or text == "file:///":
-        raise ValueError("must be file:///directory")
-    return text.rstrip("/")
-
-
-def _internal_path(text: str) -> str:
-    if not text.startswith("/") or any(c.isspace() for c in text) or text.strip("/") == "":
-        raise ValueError("must be a path of the proxy's internal location, like /internal-files/")
-    return text.rstrip("/") + "/"
-
-
-def _key(text: str) -> str:
-    if not contract.key_is_well_formed(text):
-        raise ValueError(
-            "must be a key of the shape ags_<32 hex>_<6 hex> with its right checksum;"
-            " make one with: agentsight keys generate"
-        )
-    return text.lower()
-
-
-def _password(text: str) -> str:
-    if not MIN_PASSWORD_CHARS <= len(text) <= MAX_PASSWORD_CHARS:
-        raise ValueError(f"must have {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters")
-    return text
-
-
-def _email(text: str) -> str:
-    name, _, host = text.strip().rpartition("@")
-    if not name or not host or len(text) > 254 or any(c.isspace() for c in text.strip()):
-        raise ValueError("must be an address like owner@example.com")
-    return text.strip()
-
-
-_text = str.strip
-_LEVELS = ("debug", "info", "warning", "error", "critical")
-
-
 # --- The settings ---------------------------------------------------------------------------------
 
 
@@ -217,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Path,
         About(
             "Where everything is kept that no other setting sends elsewhere.",
-            _directory,
+            read.directory,
             flag="--data",
             default_text="./agentsight-data",
         ),
@@ -226,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         About(
             "The database: `sqlite:///…` or `postgresql://…` (15 or newer).",
-            _database_url,
+            read.database_url,
             flag="--database-url",
             default_text="SQLite: `agentsight.db` in the data directory",
         ),
@@ -234,18 +89,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     storage_url: Annotated[
         str,
         About(
-            "Where the bytes of files are kept: `file:///directory`, on a disk of this host.",
-            _storage_url,
+            "Where the bytes of files are kept: `file:///directory`, on a disk of this host, or"
+            " `s3://bucket[/prefix]` in any S3-compatible store, with the usual `AWS_*` variables.",
+            read.storage_url,
             flag="--storage-url",
             default_text="`files` in the data directory",
         ),
     ]
+    storage_public_url: Annotated[
+        str | None,
+        About(
+            "Where browsers reach the object store, for `downloads=redirect`.",
+            read.base_url,
+            default_text="`AWS_ENDPOINT_URL`",
+        ),
+    ] = None
     public_url: Annotated[
         str | None,
         About(
             "The address people and bots reach this server at; links begin with it. Without it the"
             " request's own host counts, but only from loopback or an allowed host.",
-            _base_url,
+            read.base_url,
             flag="--public-url",
         ),
     ] = None
@@ -254,7 +118,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About(
             "An address of their own for file links, so that an uploaded page can never run on the"
             " public URL's origin. It must reach the same server.",
-            _base_url,
+            read.base_url,
             default_text="the public URL",
         ),
     ] = None
@@ -263,37 +127,42 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About(
             "Signs file links. A list rotates: the first signs, all verify. Without it a secret is"
             " made once and kept in the database.",
-            _secrets,
+            read.secrets,
             flag="--secret-key",
             default_text="made once, kept in the database",
             is_secret=True,
         ),
     ] = ()
-    host: Annotated[str, About("The address to listen at.", _text, flag="--host")] = "127.0.0.1"
+    host: Annotated[str, About("The address to listen at.", read.plain_text, flag="--host")] = (
+        "127.0.0.1"
+    )
     port: Annotated[
-        int, About("The port to listen at; 0 takes a free one.", _whole(0, 65535), flag="--port")
+        int,
+        About("The port to listen at; 0 takes a free one.", read.whole(0, 65535), flag="--port"),
     ] = 8000
     workers: Annotated[
-        int, About("How many processes serve.", _whole(1, 256), "processes", flag="--workers")
+        int, About("How many processes serve.", read.whole(1, 256), "processes", flag="--workers")
     ] = 1
     migrate: Annotated[
         bool,
         About(
             "Whether `serve` brings an older database up to date; off refuses to start instead.",
-            _switch,
+            read.switch,
             flag="--no-migrate",
         ),
     ] = True
     database_pool_size: Annotated[
         int,
-        About("PostgreSQL connections a process keeps at most.", _whole(1, 1000), "connections"),
+        About(
+            "PostgreSQL connections a process keeps at most.", read.whole(1, 1000), "connections"
+        ),
     ] = 10
     allowed_hosts: Annotated[
         tuple[str, ...],
         About(
             "Host names a request from outside, or a trusted proxy, may name itself, comma between"
             " them.",
-            _hosts,
+            read.hosts,
         ),
     ] = ()
     trusted_proxies: Annotated[
@@ -301,7 +170,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About(
             "Proxies whose `X-Forwarded-Proto`, `-Host` and `-Port` count: addresses or networks,"
             " comma between them.",
-            _networks,
+            read.networks,
         ),
     ] = ()
     files_cache: Annotated[
@@ -309,18 +178,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About(
             "Who may cache files: `private` (browsers) or `public` (also a CDN, which then may"
             " serve a file for a while after it was deleted).",
-            _one_of("private", "public"),
+            read.one_of("private", "public"),
         ),
     ] = "private"
     link_lifetime_days: Annotated[
-        int, About("How long a file link works at least.", _whole(1, 3650), "days")
+        int, About("How long a file link works at least.", read.whole(1, 3650), "days")
     ] = 7
+    downloads: Annotated[
+        Literal["stream", "redirect"],
+        About(
+            "How files leave an object store: `stream` (through this server; the bucket is seen by"
+            " nobody) or `redirect` (downloads and pictures by a presigned link that lives for a"
+            " minute).",
+            read.one_of("stream", "redirect"),
+        ),
+    ] = "stream"
     x_accel_redirect: Annotated[
         str | None,
         About(
             "Path of an nginx `internal` location over the files directory; nginx then sends the"
             " bytes itself.",
-            _internal_path,
+            read.internal_path,
         ),
     ] = None
     key_cache_s: Annotated[
@@ -328,70 +206,145 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About(
             "How long a process may trust what it knows of an API key. A revoked key dies within"
             " this time.",
-            _whole(0, MAX_KEY_CACHE_S),
+            read.whole(0, MAX_KEY_CACHE_S),
             "seconds",
         ),
     ] = MAX_KEY_CACHE_S
     geoip: Annotated[
-        bool, About("Whether a conversation's IP address gives its country (offline).", _switch)
+        bool,
+        About("Whether a conversation's IP address gives its country (offline).", read.switch),
     ] = True
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
-        About("What is logged, from this level up.", _one_of(*_LEVELS)),
+        About("What is logged, from this level up.", read.one_of(*read.LEVELS)),
     ] = "info"
     access_log: Annotated[
-        bool, About("Whether each request is logged.", _switch, flag="--access-log")
+        bool, About("Whether each request is logged.", read.switch, flag="--access-log")
     ] = False
     init_key: Annotated[
         str | None,
-        About("First start only: the write key of the agent `default`.", _key, is_secret=True),
+        About("First start only: the write key of the agent `default`.", read.key, is_secret=True),
     ] = None
     init_email: Annotated[
         str | None,
-        About("First start only: the owner's address.", _email, default_text="owner@localhost"),
+        About("First start only: the owner's address.", read.email, default_text="owner@localhost"),
     ] = None
     init_password: Annotated[
         str | None,
         About(
             "First start only: the owner's password; without it a one-time link sets one. Pages to"
             " sign in come with a later version.",
-            _password,
+            read.password,
             is_secret=True,
         ),
     ] = None
     max_json_body_bytes: Annotated[
-        int, About("One JSON body, counted while it is inflated.", _size, "bytes")
+        int, About("One JSON body, counted while it is inflated.", read.size, "bytes")
     ] = contract.MAX_JSON_BODY_BYTES
     max_base64_file_bytes: Annotated[
-        int, About("One file inside a JSON body, after decoding.", _size, "bytes")
+        int, About("One file inside a JSON body, after decoding.", read.size, "bytes")
     ] = contract.MAX_BASE64_FILE_BYTES
-    max_file_bytes: Annotated[int, About("One file by multipart or upload.", _size, "bytes")] = (
-        contract.MAX_FILE_BYTES
-    )
+    max_file_bytes: Annotated[
+        int, About("One file by multipart or upload.", read.size, "bytes")
+    ] = contract.MAX_FILE_BYTES
+    max_request_bytes: Annotated[
+        int, About("All files of one request together.", read.size, "bytes")
+    ] = contract.MAX_REQUEST_BYTES
+    max_conversation_bytes: Annotated[
+        int | None,
+        About("All files of one conversation together.", read.size, "bytes", default_text="none"),
+    ] = None
+    max_agent_bytes: Annotated[
+        int | None,
+        About(
+            "All stored bytes of one agent, each file counted once.",
+            read.size,
+            "bytes",
+            default_text="none",
+        ),
+    ] = None
+    min_free_disk_bytes: Annotated[
+        int,
+        About(
+            "Room that must be left on the disks of a SQLite database and of a local store; with"
+            " less, files are refused while messages still fit.",
+            read.size,
+            "bytes",
+        ),
+    ] = 256 * contract.MIB
+    upload_pin_hours: Annotated[
+        int,
+        About(
+            "How long an upload waits: unfinished since its last byte, or stored until a message"
+            " refers to it.",
+            read.whole(1, 24 * 365),
+            "hours",
+        ),
+    ] = 24
+    deletion_grace_days: Annotated[
+        int,
+        About(
+            "How long what was deleted can be brought back before it is erased.",
+            read.whole(0, 3650),
+            "days",
+        ),
+    ] = 7
+    audit_reads: Annotated[
+        bool,
+        About("Whether the audit log also keeps who read what, counted by minute.", read.switch),
+    ] = True
+    clamd: Annotated[
+        str | None,
+        About(
+            "A ClamAV daemon, `host:port`, that scans every new file. Without it files say"
+            " `not_scanned`.",
+            read.host_and_port,
+        ),
+    ] = None
+    examine: Annotated[
+        bool,
+        About(
+            "Whether files are examined in a process of its own: size of pictures, pages, seconds,"
+            " text for the search, previews.",
+            read.switch,
+        ),
+    ] = True
+    examine_memory_bytes: Annotated[
+        int,
+        About("Memory the examining process may take; more ends it.", read.size, "bytes"),
+    ] = 1024 * contract.MIB
+    examine_timeout_s: Annotated[
+        int,
+        About("Time one file may take to be examined.", read.whole(1, 3600), "seconds"),
+    ] = 30
+    max_examined_bytes: Annotated[
+        int,
+        About("Larger files are not examined and get no preview.", read.size, "bytes"),
+    ] = 512 * contract.MIB
     max_files_per_request: Annotated[
-        int, About("Files in one request.", _whole(1, 10_000), "files")
+        int, About("Files in one request.", read.whole(1, 10_000), "files")
     ] = contract.MAX_FILES_PER_REQUEST
     max_items_per_batch: Annotated[
-        int, About("Items in one batch of our own SDK.", _whole(1, 1_000_000), "items")
+        int, About("Items in one batch of our own SDK.", read.whole(1, 1_000_000), "items")
     ] = contract.MAX_ITEMS_PER_BATCH
     max_text_bytes: Annotated[
-        int, About("One text (a message, an action's response), in UTF-8.", _size, "bytes")
+        int, About("One text (a message, an action's response), in UTF-8.", read.size, "bytes")
     ] = contract.MAX_TEXT_BYTES
     max_metadata_bytes: Annotated[
-        int, About("The metadata of one thing, as JSON.", _size, "bytes")
+        int, About("The metadata of one thing, as JSON.", read.size, "bytes")
     ] = contract.MAX_METADATA_BYTES
     max_metadata_depth: Annotated[
-        int, About("How deep metadata may nest.", _whole(1, 200), "levels")
+        int, About("How deep metadata may nest.", read.whole(1, 200), "levels")
     ] = contract.MAX_METADATA_DEPTH
     max_json_in_flight_bytes: Annotated[
         int,
-        About("JSON bodies one process holds at a time; more get 503.", _size, "bytes"),
+        About("JSON bodies one process holds at a time; more get 503.", read.size, "bytes"),
     ] = contract.MAX_JSON_IN_FLIGHT_BYTES
     max_environments_per_agent: Annotated[
         int,
         About(
             "Environments an agent may have, `production` and `development` counted.",
-            _whole(2, 10_000),
+            read.whole(2, 10_000),
             "environments",
         ),
     ] = contract.MAX_ENVIRONMENTS_PER_AGENT
@@ -400,7 +353,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About(
             "Messages in one answer with full transcripts; what does not fit is left out and says"
             " so.",
-            _whole(100, 10_000_000),
+            read.whole(100, 10_000_000),
             "messages",
         ),
     ] = contract.MAX_MESSAGES_PER_LIST
@@ -408,6 +361,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Show no value at all: settings end up in tracebacks, and some are secret."""
         return f"Settings(database_url={hide_password(self.database_url)!r}, …)"
+
+    def leftover_age_s(self) -> int:
+        """Return how old half-written objects are when certainly nobody goes on with them.
+
+        An upload waits so long for its next byte; an hour more, for clocks and slow steps.
+        """
+        return max(_DAY_S, (self.upload_pin_hours + 1) * 3600)
 
     def trusted_networks(self) -> list[Any]:
         """Return the trusted proxies as `ipaddress` networks."""
@@ -462,7 +422,7 @@ def load_settings(
 
 
 def _complete(values: dict[str, Any]) -> Settings:
-    data_dir: Path = values.setdefault("data_dir", _directory("agentsight-data"))
+    data_dir: Path = values.setdefault("data_dir", read.directory("agentsight-data"))
     values.setdefault("database_url", f"sqlite:///{data_dir / 'agentsight.db'}")
     values.setdefault("storage_url", (data_dir / "files").as_uri())
     settings = Settings(**values)
@@ -476,7 +436,21 @@ def _complete(values: dict[str, Any]) -> Settings:
         raise SettingsError(
             f"{variable_of('x_accel_redirect')}: works only with file:// storage; unset it."
         )
+    _check_object_storage(settings)
     return settings
+
+
+def _check_object_storage(settings: Settings) -> None:
+    if not settings.storage_url.startswith("s3://"):
+        if settings.downloads == "redirect":
+            raise SettingsError(
+                f"{variable_of('downloads')}: redirect works only with s3:// storage; unset it."
+            )
+    elif settings.max_file_bytes > MAX_S3_FILE_BYTES:
+        raise SettingsError(
+            f"{variable_of('max_file_bytes')}: must be at most {MAX_S3_FILE_BYTES} with s3://"
+            " storage (10,000 parts of 8 MiB)."
+        )
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:

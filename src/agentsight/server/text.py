@@ -42,5 +42,10 @@ def fold_text(text: str | None) -> str | None:
 
 def like_pattern(part: str) -> str:
     """Return the `LIKE … ESCAPE '\\'` pattern of texts that contain `part`."""
-    escaped = part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
+    return f"%{like_prefix(part)}"
+
+
+def like_prefix(start: str) -> str:
+    """Return the `LIKE … ESCAPE '\\'` pattern of texts that begin with `start`."""
+    escaped = start.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"{escaped}%"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentsight.server.attachments.presentation import SANDBOX, present
+from agentsight.server.attachments.presentation import SANDBOX, present, served_type
 from agentsight.server.attachments.types import MIME_TYPE_BY_EXTENSION, normal_mime_type
 
 MEDIA = "default-src 'none'; media-src 'self'"
@@ -104,3 +104,44 @@ def test_nothing_that_runs_is_ever_named(mime_type: str, detected: str | None) -
     assert shown.content_security_policy.startswith("default-src 'none'; ")
     if shown.disposition == "attachment":
         assert shown.content_security_policy == SANDBOX
+
+
+@pytest.mark.parametrize(
+    ("declared", "detected", "told"),
+    [
+        ("audio/ogg; codecs=opus", "audio/ogg", "audio/ogg; codecs=opus"),
+        ('audio/ogg;codecs="opus"', "audio/ogg", "audio/ogg; codecs=opus"),
+        ("audio/ogg; codecs=opus; x=y", "audio/ogg", "audio/ogg; codecs=opus"),
+        ("AUDIO/OGG; CODECS=opus", "audio/ogg", "audio/ogg; codecs=opus"),
+        (
+            'video/mp4; codecs="avc1.42E01E, mp4a.40.2"',
+            "video/mp4",
+            'video/mp4; codecs="avc1.42E01E, mp4a.40.2"',
+        ),
+        ("audio/ogg; codecs=a\r\nX-Evil: 1", "audio/ogg", "audio/ogg"),
+        ('audio/ogg; codecs="a\x00b"', "audio/ogg", "audio/ogg"),
+        ("audio/ogg; codecs=", "audio/ogg", "audio/ogg"),
+        ("audio/ogg; rate=8000", "audio/ogg", "audio/ogg"),
+        ("audio/ogg; codecs=opus", "text/html", "application/octet-stream"),
+        ("image/png; codecs=opus", "image/png", "image/png"),
+        ("text/plain; charset=ISO-8859-1", "text/plain", "text/plain; charset=iso-8859-1"),
+        ('text/csv; charset="windows-1252"', "text/plain", "text/plain; charset=windows-1252"),
+        ("text/plain; charset=utf-7", "text/plain", TEXT),
+        ("text/plain; charset=x-user-defined", "text/plain", TEXT),
+        ("text/html; charset=iso-8859-1", "text/html", "application/octet-stream"),
+        (None, "audio/ogg", "audio/ogg"),
+    ],
+)
+def test_parameters_are_kept_for_serving(declared: str | None, detected: str, told: str) -> None:
+    """They do not decide the type; the two that help a browser are told it, where well-formed."""
+    shown = present(normal_mime_type(declared) or "audio/ogg", detected)
+    assert served_type(shown, declared) == told
+
+
+@given(declared=st.text(max_size=60).map(lambda text: f"audio/ogg;codecs={text}"))
+def test_no_parameter_breaks_a_header(declared: str) -> None:
+    """Whatever is declared, one printable line is told."""
+    told = served_type(present("audio/ogg", "audio/ogg"), declared)
+    assert told.isascii()
+    assert told.isprintable()
+    assert told.count('"') in (0, 2)

@@ -119,6 +119,8 @@ class FileServer:
             created_at=CREATED_US,
             is_deleted=False,
             blob_id=BlobId(1),
+            scan="not_scanned",
+            is_quarantined=False,
         )
         self.rows[path] = row
         return row

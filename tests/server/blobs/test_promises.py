@@ -17,27 +17,23 @@ from agentsight.server.blobs import (
     HEAD_BYTES,
     BlobStore,
     ListedObject,
-    LocalBlobStore,
     ObjectExists,
     ObjectMissing,
     StrangerStore,
     blob_key,
 )
 from agentsight.server.ids import AgentId, new_uid
+from tests.server.blobs.stores import INSTANCE, KINDS, open_kind
 
 pytestmark = pytest.mark.anyio
 
-INSTANCE = "0190a0b0-0000-7000-8000-000000000001"
 
-
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
     """Give each kind of store, marked and empty."""
-    assert request.param == "local"
-    made = LocalBlobStore(tmp_path / "blobs")
-    await made.write_marker(INSTANCE)
-    yield made
-    await made.close()
+    seaweed = None if request.param == "local" else request.getfixturevalue("seaweed")
+    async with open_kind(request.param, tmp_path, seaweed) as made:
+        yield made
 
 
 def new_key(agent_id: int = 1) -> str:
@@ -66,7 +62,9 @@ async def listed(store: BlobStore, prefix: str) -> list[ListedObject]:
     return sorted([item async for item in store.list_objects(prefix)], key=lambda item: item.key)
 
 
-@pytest.mark.parametrize("size", [0, 1, HEAD_BYTES, HEAD_BYTES + 1, 1 << 20, (5 << 20) + 7])
+@pytest.mark.parametrize(
+    "size", [0, 1, HEAD_BYTES, HEAD_BYTES + 1, 1 << 20, (5 << 20) + 7, 8 << 20, (17 << 20) + 1]
+)
 async def test_what_was_written_comes_back_with_size_hash_and_head(
     store: BlobStore, size: int
 ) -> None:

@@ -59,7 +59,8 @@ def shown_text(message: Mapping[str, Any]) -> str:
             return message["content"]
 
 
-def _has_within(needle: str, text: str | None) -> bool:
+def has_within(needle: str, text: str | None) -> bool:
+    """Say whether a text holds another, without case."""
     return text is not None and needle.casefold() in text.casefold()
 
 
@@ -67,12 +68,14 @@ def _is(flag: str, fact: bool) -> bool:
     return fact == (flag.strip().lower() in TRUE)
 
 
-def _time(raw: str) -> datetime:
+def time_of(raw: str) -> datetime:
+    """Read a time; without an offset it is UTC."""
     time = datetime.fromisoformat(raw.strip())
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
-def _environment(raw: str | None) -> str:
+def environment_of(raw: str | None) -> str:
+    """Return the slug that is meant."""
     slug = (raw or "").strip().casefold()
     return {"prod": "production", "dev": "development", "": "production"}.get(slug, slug)
 
@@ -92,18 +95,23 @@ _RULES: dict[str, Callable[[Conversation, str], bool]] = {
     "device": _equals("device"),
     "language": _equals("language"),
     "source": _equals("source"),
-    "customer_id__icontains": lambda c, raw: _has_within(raw, c["customer_id"]),
-    "name": lambda c, raw: _has_within(raw, c["name"]),
-    "environment": lambda c, raw: _environment(c["environment"]) == _environment(raw),
-    "action_name": lambda c, raw: any(_has_within(raw, name) for name in _actions(c)),
-    "message_contains": lambda c, raw: any(_has_within(raw, shown_text(m)) for m in _messages(c)),
+    "customer_id__icontains": lambda c, raw: has_within(raw, c["customer_id"]),
+    "name": lambda c, raw: has_within(raw, c["name"]),
+    "environment": lambda c, raw: environment_of(c["environment"]) == environment_of(raw),
+    "action_name": lambda c, raw: any(has_within(raw, name) for name in _actions(c)),
+    "attachment_contains": lambda c, raw: any(
+        not f["is_deleted"] and (has_within(raw, f["filename"]) or has_within(raw, f["text"]))
+        for m in c["messages"]
+        for f in m.get("files", ())
+    ),
+    "message_contains": lambda c, raw: any(has_within(raw, shown_text(m)) for m in _messages(c)),
     "has_action": lambda c, raw: _is(raw, bool(_actions(c))),
     "has_messages": lambda c, raw: _is(raw, bool(_messages(c))),
     "has_feedback": lambda c, raw: _is(raw, bool(c["feedbacks"])),
     "is_marked": lambda c, raw: _is(raw, c["is_marked"]),
-    "started_at_after": lambda c, raw: started_at(c) >= _time(raw),
-    "started_at_before": lambda c, raw: started_at(c) <= _time(raw),
-    "metadata": lambda c, raw: _has_leaves(c["metadata"], raw),
+    "started_at_after": lambda c, raw: started_at(c) >= time_of(raw),
+    "started_at_before": lambda c, raw: started_at(c) <= time_of(raw),
+    "metadata": lambda c, raw: has_leaves(c["metadata"], raw),
 }
 
 
@@ -119,7 +127,8 @@ def _has_feedback_of(c: Conversation, query: Mapping[str, str]) -> bool:
     return any(all(f[k] == v for k, v in asked.items()) for f in c["feedbacks"])
 
 
-def _has_leaves(metadata: Mapping[str, Any] | None, raw: str) -> bool:
+def has_leaves(metadata: Mapping[str, Any] | None, raw: str) -> bool:
+    """Say whether a document has all leaves that a filter names."""
     return all(_has_leaf(metadata or {}, path, value) for path, value in metadata_pairs(raw))
 
 
@@ -150,13 +159,20 @@ def _has_leaf(value: Any, path: Sequence[str], text: str) -> bool:
 
 
 def _ordered(found: list[Conversation], ordering: str) -> list[Conversation]:
-    columns = [part.strip() for part in ordering.split(",")] if ordering else ["-started_at"]
+    return ordered(found, ordering or "-started_at", _sort_key)
+
+
+def ordered(
+    found: list[Conversation], ordering: str, key_of: Callable[[Conversation, str], Any]
+) -> list[Conversation]:
+    """Sort by columns with `-` for descending; None comes last, the newest id first."""
+    columns = [part.strip() for part in ordering.split(",")]
     # Sorts are stable, in reverse too: the last column goes first; where nothing else decides,
     # the newest id is first.
     found.sort(key=lambda c: -c["id"])
     for column in reversed(columns):
         bare = column.removeprefix("-")
-        keyed = [(_sort_key(c, bare), c) for c in found]
+        keyed = [(key_of(c, bare), c) for c in found]
         there = [pair for pair in keyed if pair[0] is not None]
         there.sort(key=lambda pair: pair[0], reverse=column.startswith("-"))
         found = [c for _, c in there] + [c for key, c in keyed if key is None]

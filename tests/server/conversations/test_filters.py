@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,75 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from agentsight.server.access import Access
 from agentsight.server.conversations import service
 from agentsight.server.conversations.filters import parse_filters
-from agentsight.server.feedback.store import NewFeedback
-from agentsight.server.ids import ConversationPk
-from agentsight.server.ingest import service as ingest
-from agentsight.server.ingest.batch import read_item
-from agentsight.server.ingest.bodies import BatchItem, ConversationBody
-from agentsight.server.ingest.model import Item
-from agentsight.server.ingest.reading import Reader
 from agentsight.server.messages.store_search import index_step
 from agentsight.server.parts import Parts
 from tests.server.conversations import oracle
-from tests.server.conversations.worlds import START, TEXTS, Case, cases
-from tests.support.http import House, TestClock, make_settings, open_parts
-from tests.support.postgres import TestDatabases
+from tests.server.conversations.worlds import START, TEXTS, Case, a_file, cases
+from tests.server.library import Library, store
 
 pytestmark = pytest.mark.anyio
-
-
-@dataclass
-class Library:
-    """A database of which no background work moves the search index: the test does."""
-
-    parts: Parts
-    house: House
-
-    async def new_agent(self) -> Access:
-        """Make an agent that has no conversations yet."""
-        return (await self.house.people()).alice.access
-
-
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
-async def library(
-    anyio_backend: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Library]:
-    """Open the parts of a server without its application, on each kind of database."""
-    folder: Path = tmp_path_factory.mktemp("library")
-    clock = TestClock()
-    databases: TestDatabases | None = None
-    if request.param == "sqlite":
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), folder / "agentsight.db")
-        url = f"sqlite:///{folder / 'agentsight.db'}"
-    else:
-        databases = request.getfixturevalue("postgres_databases")
-        url = databases.create()
-    async with open_parts(make_settings(url, folder), clock) as parts:
-        yield Library(parts, House(None, parts, clock))
-    if databases is not None:
-        databases.drop(url)
-
-
-async def store(parts: Parts, access: Access, conversation: dict[str, Any]) -> None:
-    """Store a conversation by the way that everything comes in, and note its row id."""
-    reader = Reader(parts.settings, parts.clock())
-    fields = ConversationBody.__struct_fields__
-    body = ConversationBody(**{k: v for k, v in conversation.items() if k in fields})
-    body.timestamp = conversation["timestamp"].isoformat()
-    items = [
-        Item(read_item(BatchItem(**m | {"timestamp": m["timestamp"].isoformat()}), reader))
-        for m in conversation["messages"]
-    ]
-    applied = await ingest.apply_items(parts, access, reader.conversation(body), items)
-    pk = ConversationPk(applied.head.pk)
-    conversation["id"] = pk
-    for feedback in conversation["feedbacks"]:
-        new = NewFeedback(feedback["sentiment"], feedback["source"], None, None)
-        await service.add_feedback(parts, access, pk, new)
-    if conversation["is_marked"]:
-        await service.change_conversation(parts, access, pk, service.Change(is_marked=True))
-    if conversation["is_deleted"]:
-        await service.delete_conversation(parts, access, pk)
 
 
 async def ask(
@@ -198,7 +132,12 @@ async def test_every_text_against_every_needle(library: Library, is_indexed: boo
             name=text,
             customer_id=text,
             messages=[
-                {"type": "message", "content": text, "timestamp": START},
+                {
+                    "type": "message",
+                    "content": text,
+                    "timestamp": START,
+                    "files": [a_file(filename=text), a_file(bytes=f"{n}", text=f"x {text} y")],
+                },
                 {"type": "action", "action_name": text, "timestamp": START},
             ],
         )
@@ -217,7 +156,7 @@ async def test_every_text_against_every_needle(library: Library, is_indexed: boo
     }
     others = ("name", "customer_id__icontains", "action_name")  # know nothing of the index
     for needle in sorted(needles):
-        for name in ("message_contains", *(() if is_indexed else others)):
+        for name in (() if is_indexed else others) + ("message_contains", "attachment_contains"):
             query = {name: needle}
             expected = oracle.answer(world, query)
             count, ids = await ask(parts, access, query, 100)

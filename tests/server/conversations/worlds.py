@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -42,8 +42,30 @@ values = st.recursive(
 documents = st.dictionaries(st.sampled_from(KEYS), values, min_size=1, max_size=4)
 metadata = st.integers(0, 4).flatmap(lambda n: documents if n else st.none())
 
+
+def a_file(**fields: Any) -> dict[str, Any]:
+    """Make a file of which only a few fields matter; equal `bytes` are one blob."""
+    plain = {"filename": "a.bin", "bytes": "nothing", "text": None, "metadata": None}
+    more = {"mime_type": None, "detected_mime_type": None, "size_bytes": 7, "scan": "not_scanned"}
+    return plain | more | {"is_deleted": False} | fields
+
+
+@st.composite
+def files(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a file: a name, and perhaps a text inside."""
+    text = draw(some_text)
+    return a_file(
+        filename=draw(texts), bytes=repr(text), text=text, is_deleted=draw(st.integers(0, 4)) == 4
+    )
+
+
 messages = st.fixed_dictionaries(
-    {"type": st.just("message"), "content": texts, "timestamp": times}
+    {
+        "type": st.just("message"),
+        "content": texts,
+        "timestamp": times,
+        "files": st.lists(files(), max_size=2),
+    }
 ) | st.one_of(
     st.fixed_dictionaries({"type": st.just("action"), "action_name": texts, "timestamp": times}),
     st.fixed_dictionaries(
@@ -128,13 +150,15 @@ orderings = st.lists(
 def _makers(world: list[dict[str, Any]]) -> dict[str, st.SearchStrategy[str]]:
     flags = st.sampled_from(["true", "false", "1", "No", " on ", "OFF"])
     shown = [oracle.shown_text(m) for c in world for m in c["messages"] if m["type"] != "usage"]
+    sent = [f for c in world for m in c["messages"] for f in m.get("files", ())]
     actions = [m["action_name"] for c in world for m in c["messages"] if m["type"] == "action"]
     fields = ("conversation_id", "customer_id", "customer_ip_address", "device", "source")
     return {
-        **{name: _known(world, name) for name in (*fields, "language")},
+        **{name: known(world, name) for name in (*fields, "language")},
         "customer_id__icontains": needles([c["customer_id"] for c in world]),
         "name": needles([c["name"] for c in world]),
         "message_contains": needles(shown),
+        "attachment_contains": needles([f[key] for f in sent for key in ("filename", "text")]),
         "action_name": needles(actions),
         "environment": st.sampled_from(["prod", "DEV", " staging ", "STRASSEE", "nowhere"]),
         "feedback_sentiment": st.sampled_from(["positive", "Neutral", "negative"]),
@@ -144,15 +168,16 @@ def _makers(world: list[dict[str, Any]]) -> dict[str, st.SearchStrategy[str]]:
         "has_action": flags,
         "is_marked": flags,
         "include_deleted": flags,
-        "started_at_after": _shown_times,
-        "started_at_before": _shown_times,
+        "started_at_after": shown_times,
+        "started_at_before": shown_times,
         "metadata": metadata_filters(world),
     }
 
 
-def _known(world: list[dict[str, Any]], field: str) -> st.SearchStrategy[str]:
-    known = [c[field] for c in world if c[field]]
-    return st.sampled_from(known) | texts if known else texts
+def known(rows: Sequence[Mapping[str, Any]], field: str) -> st.SearchStrategy[str]:
+    """Draw a value that some row has, or any text."""
+    values = [row[field] for row in rows if row[field]]
+    return st.sampled_from(values) | texts if values else texts
 
 
 @st.composite
@@ -170,14 +195,15 @@ _OFFSETS = (UTC, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(h
 
 
 @st.composite
-def _time_texts(draw: st.DrawFn) -> str:
+def time_texts(draw: st.DrawFn) -> str:
+    """Draw a time of the world, as a query writes it."""
     time = draw(times)
     if draw(st.booleans()):
         return time.replace(tzinfo=None).isoformat()
     return time.astimezone(draw(st.sampled_from(_OFFSETS))).isoformat()
 
 
-_shown_times = _time_texts()
+shown_times = time_texts()
 
 
 @st.composite

@@ -24,22 +24,21 @@ from agentsight.server.db.migrate import (
     schema_version,
     sqlite_statements,
 )
-from agentsight.server.db.snapshot import freeze
 from tests.server.db.schema_dump import dump_schema
 from tests.support.postgres import PostgresServer, TestDatabases
-from tests.support.raw_sql import run_statements
+from tests.support.raw_sql import read_rows, run_statements
 
 ADD_COLUMN = """
 from alembic import op
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 def upgrade() -> None:
     op.execute("ALTER TABLE organisations ADD COLUMN motto text")
 """
 FAIL_LATE = """
 from alembic import op
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 def upgrade() -> None:
     op.execute("ALTER TABLE organisations ADD COLUMN motto text")
     op.execute("INSERT INTO nowhere VALUES (1)")
@@ -48,16 +47,16 @@ def upgrade() -> None:
 
 @pytest.fixture
 def next_history(tmp_path: Path) -> History:
-    """Make a future in which there is a second migration."""
+    """Make a future in which there is one more migration."""
     return make_history(tmp_path / "next", ADD_COLUMN)
 
 
 def make_history(folder: Path, second: str) -> History:
     """Copy the package's history and add a migration; the snapshots know its column."""
     shutil.copytree(FOLDER / "migrations", folder / "migrations")
-    (folder / "migrations" / "versions" / "v0002_second.py").write_text(second)
+    (folder / "migrations" / "versions" / "v0003_third.py").write_text(second)
     for path in FOLDER.glob("schema.*.sql"):
-        text = path.read_text().replace("VALUES ('0001')", "VALUES ('0002')")
+        text = path.read_text().replace("VALUES ('0002')", "VALUES ('0003')")
         text += "\nALTER TABLE organisations ADD COLUMN motto text;\n"
         (folder / path.name).write_text(text)
     return History.read(folder / "migrations", folder)
@@ -89,7 +88,7 @@ def test_the_snapshot_equals_all_migrations(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert dump_schema(empty_database_url) == dump_schema(database_url), (
-        "before the first release: python -m agentsight.server.db.snapshot; later: a migration"
+        "before the first release: a migration"
     )
 
 
@@ -143,12 +142,12 @@ def test_an_older_schema_is_migrated(
     assert ensure_schema(empty_database_url, history=next_history) == "created"
     migrated, made = dump_schema(database_url), dump_schema(empty_database_url)
     assert migrated == made
-    assert "version 0002" in migrated
+    assert "version 0003" in migrated
 
 
 def test_no_migrate_refuses_an_older_schema(database_url: str, next_history: History) -> None:
     """The refusal says which version is there, which is needed, and what to run."""
-    with pytest.raises(SchemaRefused, match=r"0001.*0002.*agentsight migrate"):
+    with pytest.raises(SchemaRefused, match=r"0002.*0003.*agentsight migrate"):
         ensure_schema(database_url, migrate=False, history=next_history)
     check_schema(database_url)
 
@@ -263,7 +262,56 @@ def test_a_trigger_is_one_statement() -> None:
     assert len(statements) == 3
 
 
-def test_freezing_is_refused_once_there_is_history(next_history: History) -> None:
-    """The first migration never changes after a second one exists."""
-    with pytest.raises(SystemExit, match="0001 is history"):
-        freeze(next_history)
+def test_rows_of_the_first_schema_are_completed(empty_database_url: str, tmp_path: Path) -> None:
+    """From 0001 on, names are folded, stored bytes are counted and wait to be examined."""
+    make_first_schema(empty_database_url, tmp_path / "first")
+    run_statements(empty_database_url, FIRST_ROWS)
+    assert ensure_schema(empty_database_url) == "migrated"
+    assert read_rows(empty_database_url, "SELECT filename_folded FROM attachments ORDER BY id") == [
+        ("Straße.PDF".casefold(),),
+        ("b.txt",),
+    ]
+    assert read_rows(empty_database_url, "SELECT agent_id, blob_id, kind FROM blob_jobs") == [
+        (1, 1, "examine")
+    ]
+    counts = "SELECT n_blobs, stored_bytes, n_attachments, referenced_bytes FROM storage_counts"
+    assert read_rows(empty_database_url, counts) == [(1, 7, 2, 14)]
+
+
+def make_first_schema(url: str, folder: Path) -> None:
+    """Make a database as the first version did."""
+    shutil.copytree(FOLDER / "migrations", folder)
+    for path in (folder / "versions").glob("v*"):
+        if path.is_file() and not path.name.startswith("v0001"):
+            path.unlink()
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).touch()
+    order = json.dumps({"url": url, "migrations": str(folder)})
+    subprocess.run(
+        [sys.executable, "-m", "agentsight.server.db.migrate_child"],
+        input=order, text=True, check=True,
+    )  # fmt: skip
+
+
+FIRST_ROWS = [
+    "INSERT INTO organisations (id, uid, slug, name, created_at, updated_at)"
+    " VALUES (1, 'o', 'o', 'O', 1, 1)",
+    "INSERT INTO clients (id, uid, organisation_id, slug, name, created_at, updated_at)"
+    " VALUES (1, 'c', 1, 'c', 'C', 1, 1)",
+    "INSERT INTO agents (id, uid, organisation_id, client_id, slug, name, created_at, updated_at)"
+    " VALUES (1, 'a', 1, 1, 'a', 'A', 1, 1)",
+    "INSERT INTO environments (id, agent_id, slug, name, is_production, created_at, updated_at)"
+    " VALUES (1, 1, 'production', 'Production', 1, 1, 1)",
+    "INSERT INTO conversations (id, agent_id, uid, conversation_id, environment_id, started_at,"
+    " created_at, updated_at) VALUES (1, 1, 'v', 'conv', 1, 1, 1, 1)",
+    "INSERT INTO messages (id, agent_id, conversation_id, uid, kind, sender, content, timestamp,"
+    " created_at, updated_at) VALUES (1, 1, 1, 'm', 'attachments', 'agent', '', 1, 1, 1)",
+    "INSERT INTO blobs (id, agent_id, uid, object_key, sha256, size_bytes, state, created_at,"
+    " updated_at) VALUES (1, 1, 'b', 'blobs/1/aa/b', 'ff', 7, 'stored', 1, 1)",
+    *(
+        "INSERT INTO attachments (id, agent_id, conversation_id, message_id, blob_id, uid, type,"
+        " filename, mime_type, sender, sent_at, size_bytes, sha256, created_at, updated_at) VALUES"
+        f" ({n}, 1, 1, 1, 1, 'u{n}', 'text', '{name}', 'text/plain', 'agent', 1, 7, 'ff', 1, 1)"
+        for n, name in ((1, "Straße.PDF"), (2, "b.txt"))
+    ),
+]

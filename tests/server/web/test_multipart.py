@@ -410,7 +410,8 @@ async def test_a_file_is_stopped_at_its_limit() -> None:
     body = Body([start, *([b"z" * 1000] * 100)])
     problem = await refused(body)
     assert (problem.status, problem.code) == (413, "too_large")
-    assert problem.detail == r"The file 'gr\xf6\xdfe.bin' is larger than 10000 bytes."
+    name = r"'gr\xf6\xdfe.bin'"
+    assert problem.detail == f"The file {name} is larger than max_file_bytes (10000 bytes)."
     assert body.n_taken == 12
 
 
@@ -436,7 +437,8 @@ async def test_the_body_has_a_limit() -> None:
     """All parts together, an endless preamble and an endless epilogue are stopped too."""
     end = Body([file_part("name=a"), *([b"e" * 10_000] * 100)])
     problem = await refused(end)
-    assert (problem.status, problem.detail) == (413, "The body is larger than 60000 bytes.")
+    text = "The body is larger than 60000 bytes (see max_request_bytes)."
+    assert (problem.status, problem.detail) == (413, text)
     assert end.n_taken == 7
     begin = Body([b"\r\n"] * 100_000)
     assert (await refused(begin)).status == 413

@@ -11,7 +11,7 @@ from typing import Literal
 from agentsight import _contract as contract
 from agentsight.server.ids import ClientId, OrganisationId, UserId
 from agentsight.server.problems import Problem, invalid, required
-from agentsight.server.settings import MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS
+from agentsight.server.settings_text import MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS
 from agentsight.server.text import mend_text
 
 UserRole = Literal["owner", "member", "viewer"]

@@ -49,8 +49,8 @@ _INSERT_ENVIRONMENT = sql(
 )
 
 _FIND_KEY_BY_HASH = sql(
-    "SELECT k.id, k.role, k.expires_at, k.revoked_at, a.id, a.uid, a.organisation_id, a.client_id"
-    " FROM api_keys k JOIN agents a ON a.id = k.agent_id JOIN clients c ON c.id = a.client_id"
+    "SELECT k.id, k.role, k.expires_at, k.revoked_at, a.id, a.uid, a.organisation_id, a.client_id,"
+    " k.uid FROM api_keys k JOIN agents a ON a.id = k.agent_id JOIN clients c ON c.id = a.client_id"
     " WHERE k.key_sha256 = $1 AND a.deleted_at IS NULL AND c.deleted_at IS NULL"
 )
 _INSERT_KEY = sql(
@@ -169,7 +169,7 @@ async def find_access(tx: Tx, key_sha256: str, now_us: int) -> tuple[Access, int
     row = await tx.row(_FIND_KEY_BY_HASH, key_sha256)
     if row is None:
         return None
-    key_id, role, expires_at, revoked_at, agent_id, agent_uid, organisation_id, client_id = row
+    key_id, role, expires_at, revoked_at, agent_id, agent_uid, organisation_id, client_id = row[:8]
     ends = [time for time in (expires_at, revoked_at) if time is not None]
     end_us = min(ends) if ends else None
     if end_us is not None and end_us <= now_us:
@@ -182,6 +182,7 @@ async def find_access(tx: Tx, key_sha256: str, now_us: int) -> tuple[Access, int
         agent_id=agent_id,
         agent_uid=agent_uid,
         key_id=key_id,
+        principal_uid=row[8],
     )
     return access, end_us
 

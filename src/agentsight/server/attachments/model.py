@@ -6,6 +6,7 @@ The type rule is in `types.py`, names in `names.py`, links in `links.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import msgspec
 
@@ -33,6 +34,24 @@ class ReceivedFile:
     lost_object_key: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ReferredUpload:
+    """A file of a message that names an upload in place of bytes.
+
+    `filename` and `declared_mime_type` are None where the upload's own count.
+    """
+
+    upload_uid: str
+    filename: str | None = None
+    declared_mime_type: str | None = None
+    metadata: str | None = None
+    item_key: str | None = None
+
+
+HandedIn: TypeAlias = ReceivedFile | ReferredUpload
+"""A file that a message brings, before its row is written."""
+
+
 # Structs where many are made for one answer: a frozen dataclass takes 18 times as long to make.
 class AttachmentRow(msgspec.Struct, frozen=True, gc=False):
     """An attachment as it is read, with what is told of its blob."""
@@ -45,6 +64,8 @@ class AttachmentRow(msgspec.Struct, frozen=True, gc=False):
     mime_type: str
     size_bytes: int
     sha256: str
+    facts: str | None = None
+    """What was learned of the bytes, as `facts.py` writes it."""
 
 
 class FileGroup(msgspec.Struct, frozen=True):
@@ -80,3 +101,5 @@ class ServedRow:
     created_at: int
     is_deleted: bool
     blob_id: BlobId
+    scan: str
+    is_quarantined: bool

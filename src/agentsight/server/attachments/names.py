@@ -44,6 +44,11 @@ def clean_filename(raw: str | None) -> str:
     return FALLBACK_NAME if name.strip(". ") == "" else name
 
 
+def file_stem(name: str) -> str:
+    """Return a cleaned name without its extension; quoting it before or after is the same."""
+    return name.rpartition(".")[0] or name
+
+
 def _mend_surrogates(text: str) -> str:
     """Join pairs that came apart; put U+FFFD in place of halves."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -8,6 +8,7 @@ stands in the row. Pure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
@@ -79,6 +80,16 @@ _SAFE_TO_NAME: Final = frozenset(
     if not mime_type.endswith("+xml")
     and mime_type.startswith(("application/", "message/", "font/"))
 )
+# RFC 6381: a list of codecs, each with dots; quoted where it has a comma.
+_CODECS: Final = re.compile(r';\s*codecs="?([A-Za-z0-9][A-Za-z0-9.,+ -]{0,100})"?\s*(?:;|$)', re.I)
+_TOKEN: Final = re.compile(r"[A-Za-z0-9.+-]+")
+_CHARSET: Final = re.compile(r';\s*charset="?([A-Za-z0-9_-]{1,20})"?\s*(?:;|$)', re.I)
+_CHARSETS: Final = frozenset(
+    {"utf-8", "us-ascii", "koi8-r", "koi8-u", "shift_jis", "euc-jp", "euc-kr", "gbk", "gb18030"}
+    | {"big5"}
+    | {f"iso-8859-{n}" for n in range(1, 17)}
+    | {f"windows-{n}" for n in range(1250, 1259)}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,33 @@ def present(mime_type: str, detected: str | None) -> Presentation:
     if detected is None or _kind(declared) != _kind(_SYNONYMS.get(detected, detected)):
         return Presentation("attachment", UNKNOWN_MIME_TYPE, SANDBOX)
     return Presentation("inline", declared, policy)
+
+
+@lru_cache(maxsize=1024)
+def served_type(shown: Presentation, declared: str | None) -> str:
+    """Return the Content-Type: the sender's parameter is kept where it helps and harms nothing.
+
+    That is `codecs` of what is played, and the `charset` of text, where it names an encoding that
+    browsers know and that ASCII reads the same in.
+
+    Args:
+        shown: What `present` decided; a download keeps no parameter.
+        declared: The sender's word, as it came.
+    """
+    if shown.disposition != "inline" or not declared or ";" not in declared:
+        return shown.content_type
+    if shown.content_type in _PLAYABLE:
+        found = _CODECS.search(declared)
+        return f"{shown.content_type}; codecs={_quoted(found[1])}" if found else shown.content_type
+    if shown.content_type == _TEXT:
+        found = _CHARSET.search(declared)
+        if found and found[1].lower() in _CHARSETS:
+            return f"text/plain; charset={found[1].lower()}"
+    return shown.content_type
+
+
+def _quoted(value: str) -> str:
+    return value if _TOKEN.fullmatch(value) else f'"{value}"'
 
 
 def _inline_policy(mime_type: str) -> str | None:

@@ -10,9 +10,16 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from agentsight.server import metrics
 from agentsight.server.access import Access
-from agentsight.server.attachments import store
-from agentsight.server.attachments.model import ConversationFiles, ReceivedFile, ServedRow
+from agentsight.server.attachments import keeping, store
+from agentsight.server.attachments.model import (
+    ConversationFiles,
+    HandedIn,
+    ReceivedFile,
+    ReferredUpload,
+    ServedRow,
+)
 from agentsight.server.attachments.names import clean_filename
 from agentsight.server.attachments.types import attachment_type, effective_mime_type
 from agentsight.server.blobs import BlobWriter, Chunk, blob_key, detect_mime_type
@@ -21,7 +28,7 @@ from agentsight.server.db import Tx
 from agentsight.server.db.errors import DatabaseFull
 from agentsight.server.ids import AttachmentId, BlobId, ConversationPk, MessageId, new_uid
 from agentsight.server.parts import Parts
-from agentsight.server.problems import Problem, not_found
+from agentsight.server.problems import Problem, not_found, too_large
 from agentsight.server.text import mend_text
 
 log = logging.getLogger("agentsight.server")
@@ -43,6 +50,7 @@ class Receiving:
     parts: Parts
     access: Access
     files: list[ReceivedFile] = field(default_factory=list[ReceivedFile])
+    n_bytes: int = 0
     _kept: set[str] = field(default_factory=set[str])
 
     async def __aenter__(self) -> Receiving:
@@ -66,7 +74,12 @@ class Receiving:
         self._kept.update(kept_keys)
 
     async def open(self) -> tuple[BlobWriter, str, str]:
-        """Open a new object; returns its writer, blob uid and key."""
+        """Open a new object; returns its writer, blob uid and key.
+
+        Raises:
+            StorageFull: The disk is nearly full.
+        """
+        self.parts.disks.require_room()
         uid = new_uid(self.parts.clock())
         key = blob_key(self.access.agent_id, uid)
         return await self.parts.blobs.create(key), uid, key
@@ -80,12 +93,20 @@ class Receiving:
         item_key: str | None = None,
         metadata: str | None = None,
     ) -> ReceivedFile:
-        """Make a file's bytes durable while they are hashed, and clean its name."""
+        """Make a file's bytes durable while they are hashed, and clean its name.
+
+        Raises:
+            Problem: 413 at the byte that passes `max_request_bytes`.
+            StorageFull: The disk is nearly full.
+        """
         writer, uid, key = await self.open()
         async with writer:
             async for chunk in chunks:
+                self._count(len(chunk))
                 await writer.write(chunk)
             stored = await writer.finish()
+        metrics.uploads.inc()
+        metrics.upload_bytes.inc(stored.size_bytes)
         received = ReceivedFile(
             clean_filename(filename),
             clean_declared(declared_mime_type),
@@ -96,23 +117,33 @@ class Receiving:
             stored.size_bytes,
             metadata,
             item_key,
-            await self._lost_object(stored.sha256),
+            await lost_object(self.parts, self.access, stored.sha256),
         )
         self.files.append(received)
         return received
 
-    async def _lost_object(self, sha256: str) -> str | None:
-        """Return the key of an object that a row of these bytes names and that is not there.
+    def _count(self, n_bytes: int) -> None:
+        """Count bytes that have come, before they are written."""
+        self.n_bytes += n_bytes
+        limit = self.parts.settings.max_request_bytes
+        if self.n_bytes > limit:
+            raise too_large(
+                f"The files of this request are larger than max_request_bytes ({limit} bytes)."
+            )
+        self.parts.disks.require_room()
 
-        Without this look, bytes lost behind our back (a restore of half a backup) could never be
-        brought back: the new ones would be dropped for the row's sake.
-        """
-        access, blobs = self.access, self.parts.blobs
-        key = await self.parts.db.read(lambda tx: store.find_object(tx, access, sha256))
-        if key is None or await blobs.size(key) is not None:
-            return None
-        log.error("an object was not there and is stored anew: %s", key)
-        return key
+
+async def lost_object(parts: Parts, access: Access, sha256: str) -> str | None:
+    """Return the key of an object that a row of these bytes names and that is not there.
+
+    Without this look, bytes lost behind our back (a restore of half a backup) could never be
+    brought back: the new ones would be dropped for the row's sake.
+    """
+    key = await parts.db.read(lambda tx: store.find_object(tx, access, sha256))
+    if key is None or await parts.blobs.size(key) is not None:
+        return None
+    log.error("an object was not there and is stored anew: %s", key)
+    return key
 
 
 def clean_declared(mime_type: str | None) -> str | None:
@@ -130,73 +161,94 @@ async def in_steps(data: bytes) -> AsyncIterator[Chunk]:
         yield view[start : start + _WRITE_STEP_BYTES]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attached:
-    """What `attach` made: the rows' ids, and the objects that rows now name."""
+    """What `attach` made: the rows' ids, the objects that rows now name, the bytes spared."""
 
     ids: list[AttachmentId]
     object_keys: list[str]
+    deduplicated_bytes: int = 0
 
 
 async def attach(
     tx: Tx,
     access: Access,
-    files: Sequence[ReceivedFile],
+    files: Sequence[HandedIn],
     *,
     conversation_pk: ConversationPk,
     message_id: MessageId,
+    rules: keeping.Rules,
     now_us: int,
 ) -> Attached:
-    """Write the rows of received files, inside the caller's unit of work.
+    """Write the rows of files, inside the caller's unit of work.
 
     Bytes that the agent has already are not kept twice: the row refers to the blob that is there,
     and the new object's key is not among those returned.
 
     Raises:
-        Problem: 400 when an item key belongs to another attachment.
+        Problem: 400 when an item key belongs to another attachment; 403 for blocked bytes; 404,
+            409, 410 for an upload that cannot be referred to; 507 past a limit.
     """
-    attached = Attached([], [])
-    for received in files:
-        blob_id, is_new = await _blob_of(tx, access, received, now_us)
-        mime_type = effective_mime_type(
-            received.declared_mime_type, received.filename, received.detected_mime_type
-        )
-        attachment_id = await store.insert(
-            tx,
-            access,
-            received,
-            conversation_pk=conversation_pk,
-            message_id=message_id,
-            blob_id=blob_id,
-            uid=new_uid(now_us),
-            type_name=attachment_type(mime_type),
-            mime_type=mime_type,
-            now_us=now_us,
-        )
-        if attachment_id is None:
-            text = f"item_key {received.item_key!r} belongs to another attachment; make a new one."
-            raise Problem(400, "invalid", fields={"item_key": [text]})
-        attached.ids.append(attachment_id)
-        if is_new:
-            attached.object_keys.append(received.object_key)
+    if not files:
+        return Attached([], [])
+    await keeping.lock_limits(tx, access, rules, conversation_pk)
+    attached, tally = Attached([], []), keeping.Tally()
+    sha256s: list[str] = []
+    for handed_in in files:
+        if isinstance(handed_in, ReferredUpload):
+            received, blob_id = await keeping.refer(tx, access, handed_in, now_us=now_us)
+        else:
+            received = handed_in
+            kept = await keeping.keep(tx, access, received, rules=rules, now_us=now_us)
+            blob_id = kept.blob_id
+            if kept.is_new:
+                tally = tally.with_blob(received.size_bytes)
+            else:
+                attached.deduplicated_bytes += received.size_bytes
+            if kept.is_named:
+                attached.object_keys.append(received.object_key)
+        sha256s.append(received.sha256)
+        tally = tally.with_attachment(received.size_bytes)
+        place = _Place(conversation_pk, message_id, blob_id)
+        attached.ids.append(await _insert(tx, access, received, place, now_us))
+    await keeping.refuse_quarantined(tx, sha256s)
+    await keeping.count(
+        tx, access, tally, rules=rules, shard=message_id, conversation_pk=conversation_pk
+    )
     return attached
 
 
-async def _blob_of(
-    tx: Tx, access: Access, received: ReceivedFile, now_us: int
-) -> tuple[BlobId, bool]:
-    # Twice: between our look and our insert another writer may store the same bytes.
-    for _ in range(2):
-        known = await store.find_blob(tx, access, received.sha256)
-        if known is not None:
-            is_mended = received.lost_object_key is not None and await store.replace_object(
-                tx, access, known, received, lost_key=received.lost_object_key, now_us=now_us
-            )
-            return known, is_mended
-        made = await store.insert_blob(tx, access, received, now_us=now_us)
-        if made is not None:
-            return made, True
-    raise Problem(503, "busy", "The same bytes are being stored or removed; try again.")
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a new row refers to."""
+
+    conversation_pk: ConversationPk
+    message_id: MessageId
+    blob_id: BlobId
+
+
+async def _insert(
+    tx: Tx, access: Access, received: ReceivedFile, place: _Place, now_us: int
+) -> AttachmentId:
+    mime_type = effective_mime_type(
+        received.declared_mime_type, received.filename, received.detected_mime_type
+    )
+    attachment_id = await store.insert(
+        tx,
+        access,
+        received,
+        conversation_pk=place.conversation_pk,
+        message_id=place.message_id,
+        blob_id=place.blob_id,
+        uid=new_uid(now_us),
+        type_name=attachment_type(mime_type),
+        mime_type=mime_type,
+        now_us=now_us,
+    )
+    if attachment_id is None:
+        text = f"item_key {received.item_key!r} belongs to another attachment; make a new one."
+        raise Problem(400, "invalid", fields={"item_key": [text]})
+    return attachment_id
 
 
 async def conversation_files(parts: Parts, access: Access, pk: ConversationPk) -> ConversationFiles:
@@ -208,6 +260,7 @@ async def conversation_files(parts: Parts, access: Access, pk: ConversationPk) -
     files = await parts.db.read(lambda tx: store.of_conversation(tx, access, pk))
     if files is None:
         raise not_found()
+    parts.audit.read(access, "read", "conversation", pk)
     return files
 
 

@@ -8,6 +8,7 @@ a whole one.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from typing import Any, Final, Literal, cast
 
 from litestar.types import HTTPScope, Receive, Scope, Send
 
+from agentsight.server import metrics
 from agentsight.server.attachments.model import ServedRow
 from agentsight.server.attachments.names import content_disposition
-from agentsight.server.attachments.presentation import present
+from agentsight.server.attachments.presentation import present, served_type
 from agentsight.server.blobs import BlobStore, BlobStream, ObjectMissing, StorageUnavailable
 from agentsight.server.problems import Problem
 from agentsight.server.web.errors import problem_body, request_id_of
+from agentsight.server.web.leaving import disconnected
 from agentsight.server.web.ranges import (
     RangeNotSatisfiable,
     http_date,
@@ -38,6 +41,13 @@ _WANTED_HEADERS: Final = frozenset(
     {b"range", b"if-range", b"if-none-match", b"if-modified-since", b"if-match"}
 )
 
+_REDIRECT_S: Final = 60
+"""How long a link to the store works: it is followed at once, and what has begun goes on."""
+_TOLD_TO_STORE: Final = frozenset({b"content-type", b"content-disposition", b"cache-control"})
+_TOLD_WITH_REDIRECT: Final = frozenset(
+    {b"cross-origin-resource-policy", b"referrer-policy", b"x-content-type-options"}
+)
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -53,6 +63,7 @@ class Delivery:
             in itself, so anyone who has it may; a door that reads a session says `same-origin`.
         frame_ancestors: Origins that may frame a PDF besides the files' own.
         as_download: Never inline, whatever it is.
+        redirects: Send downloads and pictures to the store itself, by a link of a minute.
     """
 
     cache_control: str
@@ -60,6 +71,7 @@ class Delivery:
     resource_policy: Literal["cross-origin", "same-site", "same-origin"] = "cross-origin"
     frame_ancestors: tuple[str, ...] = ()
     as_download: bool = False
+    redirects: bool = False
 
 
 def cache_control(expires_at_us: int, now_us: int, *, is_public: bool) -> str:
@@ -97,6 +109,8 @@ async def serve_blob(
         await _send_headers(send, 304, validators)
         return
     headers = validators + _presentation_headers(row, delivery)
+    if delivery.redirects and method == "GET" and await _redirect(send, store, row, headers):
+        return
     if delivery.accel_prefix is not None:
         await _hand_to_nginx(send, store, row, headers, delivery.accel_prefix)
     elif method == "HEAD":
@@ -104,6 +118,40 @@ async def serve_blob(
         await _send_headers(send, 200, [*headers, _length(row.size_bytes)])
     else:
         await _get(scope, receive, send, store, row, headers, asked)
+
+
+async def serve_text(
+    scope: HTTPScope, send: Send, text: str, *, row: ServedRow, delivery: Delivery
+) -> None:
+    """Answer GET or HEAD with a short text made of a file, or 304.
+
+    Raises:
+        Problem: 405 before anything was sent.
+    """
+    if scope["method"] not in ("GET", "HEAD"):
+        raise Problem(405, "method_not_allowed", "Method not allowed.")
+    body = text.encode()
+    etag = f'"{hashlib.sha256(body).hexdigest()}"'
+    validators = [
+        header
+        for header in _validators(row, etag, delivery)
+        if header[0] not in (b"accept-ranges", b"last-modified")
+    ]
+    if is_not_modified(_asked(scope).get(b"if-none-match"), None, etag, row.created_at):
+        await _send_headers(send, 304, validators)
+        return
+    shown = present("text/plain", "text/plain")
+    headers = [
+        *validators,
+        (b"content-type", shown.content_type.encode("ascii")),
+        (b"content-disposition", content_disposition("inline", row.filename).encode("ascii")),
+        (b"content-security-policy", shown.content_security_policy.encode("ascii")),
+        _length(len(body)),
+    ]
+    is_whole = scope["method"] == "GET"
+    await _send_headers(send, 200, headers, more=is_whole)
+    if is_whole:
+        await send(cast("Any", _body(body, more=False)))
 
 
 def _asked(scope: Scope) -> dict[bytes, str]:
@@ -154,6 +202,7 @@ async def _send_stream(
 ) -> None:
     """Send the chunks; stop when the client goes away."""
     left = n_bytes
+    metrics.files_served.inc()
     gone: asyncio.Task[None] | None = None
     try:
         async for chunk in stream:
@@ -161,10 +210,9 @@ async def _send_stream(
             await send(cast("Any", _body(chunk, more=left > 0)))
             if left <= 0:
                 return
-            # The server swallows what is sent to a closed connection, so somebody must listen.
             # One chunk needs no listener.
             if gone is None:
-                gone = asyncio.create_task(_disconnected(receive))
+                gone = asyncio.create_task(disconnected(receive))
             elif gone.done():
                 return
     except StorageUnavailable as error:
@@ -172,14 +220,9 @@ async def _send_stream(
         # connection, and the client sees that the length is short.
         log.error("a file broke off while it was sent: %s: %s", row.object_key, error)
     finally:
+        metrics.served_bytes.inc(n_bytes - max(left, 0))
         if gone is not None:
             gone.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    """Return when the client has gone away."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _hand_to_nginx(
@@ -192,8 +235,35 @@ async def _hand_to_nginx(
     """
     await _require_whole(store, row)
     target = f"{prefix.rstrip('/')}/{row.object_key}".encode("ascii")
+    metrics.files_served.inc()
     passed_on = [header for header in headers if header[0] != b"accept-ranges"]
     await _send_headers(send, 200, [*passed_on, (b"x-accel-redirect", target)])
+
+
+async def _redirect(send: Send, store: BlobStore, row: ServedRow, headers: Headers) -> bool:
+    """Send the caller to the store's own door, where that is safe; say whether it was.
+
+    The store adds no policies to its answers, so only what needs none goes there: pictures, which
+    run nothing, and downloads.
+    """
+    passed_on = {name.decode(): value.decode() for name, value in headers if name in _TOLD_TO_STORE}
+    is_download = passed_on["content-disposition"].startswith("attachment")
+    if not (is_download or passed_on["content-type"].startswith("image/")):
+        return False
+    await _require_whole(store, row)  # a link to nothing would not be a 410
+    url = await store.presigned_url(row.object_key, expires_s=_REDIRECT_S, headers=passed_on)
+    if url is None:
+        return False
+    metrics.files_served.inc()
+    kept = f"private, max-age={_REDIRECT_S // 2}"  # so that what a browser kept still works
+    answer: Headers = [
+        (b"location", url.encode("ascii")),
+        (b"cache-control", kept.encode("ascii")),
+        *((name, value) for name, value in headers if name in _TOLD_WITH_REDIRECT),
+        _length(0),
+    ]
+    await _send_headers(send, 302, answer)
+    return True
 
 
 async def _require_whole(store: BlobStore, row: ServedRow) -> None:
@@ -226,7 +296,7 @@ def _presentation_headers(row: ServedRow, delivery: Delivery) -> Headers:
         policy = f"{policy} {' '.join(delivery.frame_ancestors)}"
     kind = "attachment" if delivery.as_download else shown.disposition
     return [
-        (b"content-type", shown.content_type.encode("ascii")),
+        (b"content-type", served_type(shown, row.declared_mime_type).encode("ascii")),
         (b"content-disposition", content_disposition(kind, row.filename).encode("ascii")),
         (b"content-security-policy", policy.encode("ascii")),
     ]

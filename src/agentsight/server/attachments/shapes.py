@@ -12,14 +12,16 @@ from functools import lru_cache
 import msgspec
 
 from agentsight.server.attachments.addresses import Addresses
-from agentsight.server.attachments.links import Links
+from agentsight.server.attachments.facts import PREVIEW_PATHS, Scan, decode_facts
+from agentsight.server.attachments.links import FileUrls, Links, quote_name
 from agentsight.server.attachments.model import AttachmentRow, ConversationFiles
+from agentsight.server.attachments.names import file_stem
 from agentsight.server.times import to_datetime
 
 
 class AttachmentShape(msgspec.Struct, gc=False):
     """One file. `file_url` opens without a key until `file_url_expires_at`; `url` asks for a key
-    and never expires."""
+    and never expires. What is not known of a file, or does not apply, is null."""
 
     id: int
     type: str
@@ -32,6 +34,14 @@ class AttachmentShape(msgspec.Struct, gc=False):
     file_url_expires_at: datetime
     url: str
     message: int
+    detected_mime_type: str | None
+    width: int | None
+    height: int | None
+    pages: int | None
+    seconds: float | None
+    scan: Scan
+    preview_url: str | None
+    playback_url: str | None
 
 
 class MessageFilesShape(msgspec.Struct):
@@ -60,47 +70,63 @@ def _end_of_day(expires_at: int) -> datetime:
     return to_datetime(expires_at)
 
 
-def shape_file(row: AttachmentRow, agent_id: int, links: Links, to: Addresses) -> AttachmentShape:
-    """Show one file with a link that works from now on."""
-    url, expires_at = links.file_url(
-        agent_id, row.uid, row.filename, base_url=to.files_base, now_us=to.now_us
-    )
+def _shape(row: AttachmentRow, urls: FileUrls, to: Addresses) -> AttachmentShape:
+    folder, name = urls.folder(row.uid), quote_name(row.filename)
+    facts = decode_facts(row.facts)
+    preview = playback = None
+    if to.has_previews and facts.scan != "infected":
+        preview = facts.preview and f"{folder}/{PREVIEW_PATHS[facts.preview]}"
+        playback = facts.playback and f"{folder}/playback/{file_stem(name)}.{facts.playback}"
     return AttachmentShape(
         row.attachment_id,
         row.type,
         row.filename,
         row.mime_type,
         row.size_bytes,
-        url,
+        f"{folder}/{name}",
         row.uid,
         row.sha256,
-        _end_of_day(expires_at),
+        _end_of_day(urls.expires_at_us),
         f"{to.api_base}/api/v1/attachments/{row.uid}/content/",
         row.message_id,
+        facts.detected_mime_type,
+        facts.width,
+        facts.height,
+        facts.pages,
+        facts.seconds,
+        facts.scan,
+        preview,
+        playback,
     )
+
+
+def shape_file(row: AttachmentRow, agent_id: int, links: Links, to: Addresses) -> AttachmentShape:
+    """Show one file with a link that works from now on."""
+    return _shape(row, links.file_urls(agent_id, to.files_base, to.now_us), to)
 
 
 def shape_files(
     rows: Sequence[AttachmentRow], agent_id: int, links: Links, to: Addresses
 ) -> list[AttachmentShape]:
     """Show files in their order."""
-    return [shape_file(row, agent_id, links, to) for row in rows]
+    if not rows:
+        return []
+    urls = links.file_urls(agent_id, to.files_base, to.now_us)
+    return [_shape(row, urls, to) for row in rows]
 
 
 def shape_conversation_files(
     files: ConversationFiles, agent_id: int, links: Links, to: Addresses
 ) -> ConversationFilesShape:
     """Show a conversation's files, grouped and flat."""
-    groups = [
-        MessageFilesShape(
-            group.message_id,
-            group.sender,
-            to_datetime(group.timestamp),
-            shape_files(group.files, agent_id, links, to),
-        )
-        for group in files.groups
-    ]
-    flat = [shape for group in groups for shape in group.attachments]
+    urls = links.file_urls(agent_id, to.files_base, to.now_us)
+    groups: list[MessageFilesShape] = []
+    flat: list[AttachmentShape] = []
+    for group in files.groups:
+        shapes = [_shape(row, urls, to) for row in group.files]
+        flat += shapes
+        at = to_datetime(group.timestamp)
+        groups.append(MessageFilesShape(group.message_id, group.sender, at, shapes))
     return ConversationFilesShape(
         files.conversation_id, files.pk, len(flat), groups, len(flat), flat
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentsight.server.access import Access
+from agentsight.server.attachments.facts import encode_facts, first_facts
 from agentsight.server.attachments.model import (
     AttachmentRow,
     ConversationFiles,
@@ -17,6 +18,7 @@ from agentsight.server.attachments.model import (
     ReceivedFile,
     ServedRow,
 )
+from agentsight.server.attachments.store_jobs import add_job
 from agentsight.server.db import Tx, sql
 from agentsight.server.ids import AttachmentId, BlobId, ConversationPk, MessageId
 
@@ -32,17 +34,19 @@ _REPLACE_OBJECT = sql(
 )
 _INSERT_BLOB = sql(
     "INSERT INTO blobs (agent_id, uid, object_key, sha256, size_bytes, state, detected_mime_type,"
-    " created_at, updated_at) VALUES ($1, $2, $3, $4, $5, 'stored', $6, $7, $7)"
+    " facts, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, 'stored', $6, $7, $8, $8)"
     " ON CONFLICT (agent_id, sha256) WHERE state = 'stored' DO NOTHING RETURNING id"
 )
-# What is read of the message and the blob never changes: reading them back needs no join.
+# What is copied of the message never changes; the blob's facts do, and `put_facts` changes their
+# copies with them: reading a file's row needs no join.
 _INSERT = sql(
     "INSERT INTO attachments (agent_id, conversation_id, message_id, blob_id, uid, item_key, type,"
     " filename, declared_mime_type, mime_type, sender, sent_at, size_bytes, sha256, metadata,"
-    " created_at, updated_at)"
+    " facts, created_at, updated_at, filename_folded)"
     " SELECT m.agent_id, $2::bigint, m.id, $4::bigint, $5::text, $6::text, $7::text, $8::text,"
-    " $9::text, $10::text, m.sender, m.timestamp, $11::bigint, $12::text, $13::jsonb, $14::bigint,"
-    " $14::bigint FROM messages m WHERE m.agent_id = $1 AND m.id = $3"
+    " $9::text, $10::text, m.sender, m.timestamp, $11::bigint, $12::text, $13::jsonb, b.facts,"
+    " $14::bigint, $14::bigint, $15::text FROM messages m JOIN blobs b ON b.agent_id = m.agent_id"
+    " AND b.id = $4 WHERE m.agent_id = $1 AND m.id = $3"
     " ON CONFLICT (agent_id, item_key) WHERE item_key IS NOT NULL DO NOTHING RETURNING id"
 )
 _BY_KEYS = sql(
@@ -52,38 +56,47 @@ _BY_KEYS = sql(
 _FORGET_KEYS = sql(
     "UPDATE attachments SET item_key = NULL WHERE agent_id = $1 AND item_key = ANY($2::text[])"
 )
-_COLUMNS = "a.id, a.uid, a.message_id, a.type, a.filename, a.mime_type, a.size_bytes, a.sha256"
+COLUMNS = (
+    "a.id, a.uid, a.message_id, a.type, a.filename, a.mime_type, a.size_bytes, a.sha256, a.facts"
+)
 _FROM = " FROM attachments a"
 _BY_MESSAGE = sql(
-    f"SELECT {_COLUMNS}{_FROM}"  # constants of this file
+    f"SELECT {COLUMNS}{_FROM}"  # constants of this file
     " WHERE a.agent_id = $1 AND a.message_id = $2 AND a.deleted_at IS NULL ORDER BY a.id"
 )
 _BY_IDS = sql(
-    f"SELECT {_COLUMNS}{_FROM}"  # constants of this file
+    f"SELECT {COLUMNS}{_FROM}"  # constants of this file
     " WHERE a.agent_id = $1 AND a.id = ANY($2::bigint[]) AND a.deleted_at IS NULL ORDER BY a.id"
 )
 _BY_CONVERSATIONS = sql(
-    f"SELECT {_COLUMNS}{_FROM}"  # constants of this file
+    f"SELECT {COLUMNS}{_FROM}"  # constants of this file
     " WHERE a.agent_id = $1 AND a.conversation_id = ANY($2::bigint[]) AND a.deleted_at IS NULL"
     " ORDER BY a.conversation_id, a.sent_at, a.message_id, a.id"
 )
 # The one call: in the order of the index that holds all of it (SQLite).
 _OF_CONVERSATION = sql(
-    f"SELECT c.conversation_id, a.sender, a.sent_at, {_COLUMNS}"
+    f"SELECT c.conversation_id, a.sender, a.sent_at, {COLUMNS}"
     " FROM conversations c JOIN attachments a"
     " ON a.agent_id = c.agent_id AND a.conversation_id = c.id AND a.deleted_at IS NULL"
-    " WHERE c.agent_id = $1 AND c.id = $2 ORDER BY a.sent_at, a.message_id, a.id"
+    " WHERE c.agent_id = $1 AND c.id = $2 AND c.erased_by IS NULL"
+    " ORDER BY a.sent_at, a.message_id, a.id"
 )
-_CONVERSATION_ID = sql("SELECT conversation_id FROM conversations WHERE agent_id = $1 AND id = $2")
+_CONVERSATION_ID = sql(
+    "SELECT conversation_id FROM conversations WHERE agent_id = $1 AND id = $2"
+    " AND erased_by IS NULL"
+)
 # A link names no agent: its signature is checked against the one that this row names.
-_SERVED_COLUMNS = (
-    "SELECT a.agent_id, a.uid, a.filename, a.mime_type, a.declared_mime_type,"
+# Previews (`previews/store.py`) ask for the same, and for more beside it.
+SERVED_COLUMNS = (
+    "a.agent_id, a.uid, a.filename, a.mime_type, a.declared_mime_type,"
     " b.detected_mime_type, b.size_bytes, b.sha256, b.object_key, a.created_at,"
-    " CASE WHEN a.deleted_at IS NOT NULL OR b.state <> 'stored' THEN 1 ELSE 0 END, b.id"
-    " FROM attachments a JOIN blobs b ON b.agent_id = a.agent_id AND b.id = a.blob_id"
+    " CASE WHEN a.deleted_at IS NOT NULL OR b.state <> 'stored' THEN 1 ELSE 0 END, b.id, b.scan,"
+    " CASE WHEN EXISTS (SELECT 1 FROM quarantined_hashes q WHERE q.sha256 = b.sha256)"
+    " THEN 1 ELSE 0 END"
 )
-_SERVED = sql(_SERVED_COLUMNS + " WHERE a.uid = $1")
-_OWNED = sql(_SERVED_COLUMNS + " WHERE a.uid = $1 AND a.agent_id = $2")
+SERVED_FROM = " FROM attachments a JOIN blobs b ON b.agent_id = a.agent_id AND b.id = a.blob_id"
+_SERVED = sql(f"SELECT {SERVED_COLUMNS}{SERVED_FROM} WHERE a.uid = $1")
+_OWNED = sql(f"SELECT {SERVED_COLUMNS}{SERVED_FROM} WHERE a.uid = $1 AND a.agent_id = $2")
 
 
 async def find_blob(tx: Tx, access: Access, sha256: str) -> BlobId | None:
@@ -115,8 +128,8 @@ async def replace_object(
 async def insert_blob(
     tx: Tx, access: Access, received: ReceivedFile, *, now_us: int
 ) -> BlobId | None:
-    """Insert a blob; None when another writer has just stored the same bytes."""
-    return await tx.value(
+    """Insert a blob, to be examined; None when another writer has just stored the same bytes."""
+    made = await tx.value(
         _INSERT_BLOB,
         access.agent_id,
         received.blob_uid,
@@ -124,8 +137,12 @@ async def insert_blob(
         received.sha256,
         received.size_bytes,
         received.detected_mime_type,
+        encode_facts(first_facts(received.detected_mime_type)),
         now_us,
     )
+    if made is not None:
+        await add_job(tx, access.agent_id, made, "examine", now_us=now_us)
+    return made
 
 
 async def insert(
@@ -158,6 +175,7 @@ async def insert(
         received.sha256,
         received.metadata,
         now_us,
+        received.filename.casefold(),
     )
 
 
@@ -214,16 +232,23 @@ async def of_conversation(tx: Tx, access: Access, pk: ConversationPk) -> Convers
 
 async def served_by_uid(tx: Tx, uid: str) -> ServedRow | None:
     """Read what a link's uid names. No access: the link's signature is what grants it."""
-    return _served(await tx.row(_SERVED, uid))
+    row = await tx.row(_SERVED, uid)
+    return None if row is None else served_row(row)
 
 
 async def owned_by_uid(tx: Tx, access: Access, uid: str) -> ServedRow | None:
     """Read what is served of one of the caller's attachments."""
-    return _served(await tx.row(_OWNED, uid, access.agent_id))
+    row = await tx.row(_OWNED, uid, access.agent_id)
+    return None if row is None else served_row(row)
 
 
-def _served(row: tuple[Any, ...] | None) -> ServedRow | None:
-    if row is None:
-        return None
-    *values, is_deleted, blob_id = row
-    return ServedRow(*values, is_deleted=bool(is_deleted), blob_id=BlobId(blob_id))
+def served_row(row: Sequence[Any]) -> ServedRow:
+    """Make a row of what `SERVED_COLUMNS` asked for."""
+    *values, is_deleted, blob_id, scan, is_quarantined = row
+    return ServedRow(
+        *values,
+        is_deleted=bool(is_deleted),
+        blob_id=BlobId(blob_id),
+        scan=scan,
+        is_quarantined=bool(is_quarantined),
+    )

@@ -1,6 +1,8 @@
 """Keys and bytes. Knows nothing of conversations."""
 
+from agentsight.server.blobs.disks import Disks
 from agentsight.server.blobs.errors import (
+    ObjectBusy,
     ObjectExists,
     ObjectMissing,
     StorageFull,
@@ -16,10 +18,13 @@ from agentsight.server.blobs.model import (
     BlobStream,
     BlobWriter,
     Chunk,
+    Hasher,
     ListedObject,
+    PartsWriter,
     StoredObject,
     blob_key,
     check_key,
+    derived_key,
 )
 from agentsight.server.blobs.sniff import detect_mime_type
 
@@ -31,15 +36,20 @@ __all__ = [
     "BlobStream",
     "BlobWriter",
     "Chunk",
+    "Disks",
+    "Hasher",
     "ListedObject",
     "LocalBlobStore",
+    "ObjectBusy",
     "ObjectExists",
     "ObjectMissing",
+    "PartsWriter",
     "StorageFull",
     "StorageUnavailable",
     "StoredObject",
     "StrangerStore",
     "blob_key",
     "check_key",
+    "derived_key",
     "detect_mime_type",
 ]

@@ -7,6 +7,7 @@ LookupError
  └─ ObjectMissing        nothing is stored under a key
 Exception
  ├─ ObjectExists         something already is
+ ├─ ObjectBusy           another writer holds an unfinished object
  └─ StrangerStore        the store holds another instance's bytes
 """
 
@@ -37,6 +38,10 @@ class ObjectMissing(LookupError):
 
 class ObjectExists(Exception):
     """There already is an object under this key; objects are never overwritten."""
+
+
+class ObjectBusy(Exception):
+    """Another writer holds this unfinished object, whatever its lease says."""
 
 
 class StrangerStore(Exception):

@@ -9,7 +9,7 @@ refers to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -18,8 +18,9 @@ from typing import Final
 
 from agentsight.server.blobs.errors import ObjectExists, ObjectMissing, StrangerStore
 from agentsight.server.blobs.local_files import LocalFiles
+from agentsight.server.blobs.local_parts import LocalPartsWriter
 from agentsight.server.blobs.local_streams import LocalStream, LocalWriter
-from agentsight.server.blobs.model import MARKER_KEY, ListedObject, check_key
+from agentsight.server.blobs.model import MARKER_KEY, Hasher, ListedObject, check_key
 
 _N_THREADS: Final = 16
 """Threads wait for the disk, not for the processor: enough that a slow sync does not stop reads."""
@@ -45,6 +46,35 @@ class LocalBlobStore:
     async def create(self, key: str) -> LocalWriter:
         """Begin an object; the file is opened with its first bytes."""
         return LocalWriter(self._files, self._pool, check_key(key))
+
+    async def resume_parts(
+        self, key: str, state: str, *, hasher: Hasher | None = None
+    ) -> LocalPartsWriter:
+        """Begin, or go on with, one file in `tmp/`; `state` is how many of its bytes are durable.
+
+        Raises:
+            ObjectBusy: Another writer, of this process or another, has the file open.
+            ObjectMissing: The file is gone, or shorter than was promised.
+        """
+        writer = LocalPartsWriter(self._files, self._pool, check_key(key), hasher)
+        await writer.open(state)
+        return writer
+
+    async def abandon_parts(self, key: str, state: str) -> None:
+        """Remove the file in `tmp/`.
+
+        Raises:
+            ObjectBusy: A writer has it open.
+        """
+        del state  # its name is made of the key
+        await asyncio.wrap_future(self._pool.submit(self._files.discard_parts, check_key(key)))
+
+    async def presigned_url(
+        self, key: str, *, expires_s: int, headers: Mapping[str, str]
+    ) -> str | None:
+        """Return None: a directory has no door of its own."""
+        del key, expires_s, headers
+        return None
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> LocalStream:
         """Open `[start, end)` and read its first chunk, in one visit to a thread."""

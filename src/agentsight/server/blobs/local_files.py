@@ -7,6 +7,8 @@ and nowhere else.
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import os
 import secrets
 import stat
@@ -16,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from agentsight.server.blobs.errors import (
+    ObjectBusy,
     ObjectExists,
     ObjectMissing,
     StorageFull,
@@ -28,9 +31,10 @@ _MAX_KNOWN_FOLDERS: Final = 100_000
 _FOLDER_MODE: Final = 0o750
 _FILE_MODE: Final = 0o640
 """The group may read: a web server that sends files itself (X-Accel-Redirect) is another user."""
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Never a link, and never a wait for the other end of a pipe that someone put in an object's place.
 _READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_RESUME_FLAGS: Final = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -41,7 +45,7 @@ def storage_errors(key: str) -> Generator[None]:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise StorageFull("The file store is full; nothing was stored.") from error
         raise StorageUnavailable(f"The file store failed at {key}: {reason}.") from error
 
@@ -73,6 +77,99 @@ class LocalFiles:
             with suppress(FileExistsError):
                 os.mkdir(f"{self.root}/{_TMP}", _FOLDER_MODE)
             return os.open(path, _CREATE_FLAGS, _FILE_MODE), path
+
+    def open_parts(self, key: str, offset: int, *, is_first: bool) -> tuple[int, str]:
+        """Open an object's unfinished file, cut to `offset`; return its descriptor and path.
+
+        The file is locked until its descriptor is closed: one writer at a time, whatever its
+        callers believe, and a process that dies lets go of it.
+
+        Args:
+            key: The object's key.
+            offset: How many bytes are known to be durable. What stands behind them was never
+                promised to anybody.
+            is_first: Whether a file may be made; what is there is begun anew.
+
+        Raises:
+            ObjectBusy: Somebody else is writing it.
+            ObjectMissing: There is no such file, it is shorter than what was promised, or it
+                has got its name already.
+        """
+        path = self._parts_path(key)
+        with storage_errors(key):
+            while True:
+                descriptor = self._open_to_resume(path, key, may_create=is_first)
+                try:
+                    if not self._lock(descriptor, key):
+                        continue  # it was removed before we had it
+                    found = os.fstat(descriptor)
+                    if found.st_nlink > 1:  # a crash between the two steps of `publish`
+                        os.unlink(path)
+                        if is_first:
+                            continue
+                        raise ObjectMissing(key)
+                    if found.st_size < offset:
+                        raise ObjectMissing(key)
+                    os.ftruncate(descriptor, offset)
+                    os.lseek(descriptor, offset, os.SEEK_SET)
+                    if is_first:
+                        self._sync_folder(os.path.dirname(path))
+                    descriptor, kept = -1, descriptor
+                    return kept, path
+                finally:
+                    if descriptor >= 0:
+                        os.close(descriptor)
+
+    def discard_parts(self, key: str) -> None:
+        """Remove an object's unfinished file; a missing one is not an error.
+
+        Raises:
+            ObjectBusy: Somebody is writing it.
+        """
+        path = self._parts_path(key)
+        with storage_errors(key):
+            try:
+                descriptor = os.open(path, _RESUME_FLAGS)
+            except FileNotFoundError:
+                return
+            try:
+                if self._lock(descriptor, key):
+                    os.unlink(path)
+            finally:
+                os.close(descriptor)
+
+    def sync(self, descriptor: int) -> None:
+        """Make a file's bytes durable."""
+        if self._durable:
+            os.fdatasync(descriptor)
+
+    def _parts_path(self, key: str) -> str:
+        """Build the path of an object's unfinished file: the same at every visit."""
+        name = hashlib.sha256(check_key(key).encode()).hexdigest()[:32]
+        return f"{self.root}/{_TMP}/parts-{name}"
+
+    def _open_to_resume(self, path: str, key: str, *, may_create: bool) -> int:
+        if not may_create:
+            try:
+                return os.open(path, _RESUME_FLAGS)
+            except FileNotFoundError as error:
+                self._require_root()
+                raise ObjectMissing(key) from error
+        flags = _RESUME_FLAGS | os.O_CREAT
+        try:
+            return os.open(path, flags, _FILE_MODE)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                os.mkdir(f"{self.root}/{_TMP}", _FOLDER_MODE)
+            return os.open(path, flags, _FILE_MODE)
+
+    def _lock(self, descriptor: int, key: str) -> bool:
+        """Lock a file that was opened by its name; False when it has lost that name meanwhile."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ObjectBusy(key) from error
+        return os.fstat(descriptor).st_nlink > 0
 
     def publish(self, descriptor: int, temporary: str, key: str) -> None:
         """Sync a finished file and give it its name, durably.

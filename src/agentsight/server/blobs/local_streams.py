@@ -26,7 +26,8 @@ _BATCH_CHUNKS: Final = 512
 READ_BYTES: Final = 1024 * 1024
 
 
-def _write_all(descriptor: int, chunks: list[Chunk]) -> None:
+def write_all(descriptor: int, chunks: list[Chunk]) -> None:
+    """Write chunks where the file stands."""
     left = sum(map(len, chunks))
     written = os.writev(descriptor, chunks)
     if written == left:
@@ -36,18 +37,78 @@ def _write_all(descriptor: int, chunks: list[Chunk]) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-class LocalWriter:
-    """One file on its way in. See `BlobWriter`."""
+class BatchedFile:
+    """A file that takes chunks and lets threads write and hash them, a batch at a time.
 
-    def __init__(self, files: LocalFiles, pool: ThreadPoolExecutor, key: str) -> None:
-        self._files = files
+    Two batches at most are held. Who derives from it says how a batch is written (`_append`) and
+    hashed (`_hash`); both run in threads, one of each at a time, and in order.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, key: str, *, batch_bytes: int) -> None:
         self._pool = pool
         self._key = key
+        self._batch_bytes_wanted = batch_bytes
         self._batch: list[Chunk] = []
         self._batch_bytes = 0
         self._size_bytes = 0
         self._running: tuple[Future[None], ...] = ()
         self._state: Literal["open", "busy", "finished", "given up"] = "open"
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes were taken so far."""
+        return self._size_bytes
+
+    async def write(self, chunk: Chunk) -> None:
+        """Take the next bytes; waits only while two batches are under way."""
+        self._require_open()
+        n_bytes = len(chunk)
+        if n_bytes == 0:
+            return
+        self._batch.append(chunk)
+        self._batch_bytes += n_bytes
+        self._size_bytes += n_bytes
+        if self._batch_bytes >= self._batch_bytes_wanted or len(self._batch) >= _BATCH_CHUNKS:
+            batch = self._take_batch()
+            await self._settle()
+            # Side by side: both let other threads run, and together take the time of the slower.
+            self._running = (
+                self._pool.submit(self._append, batch),
+                self._pool.submit(self._hash, batch),
+            )
+
+    def _require_open(self) -> None:
+        if self._state != "open":
+            raise RuntimeError(f"the writer of {self._key} is {self._state}")
+
+    def _take_batch(self) -> list[Chunk]:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        return batch
+
+    async def _settle(self) -> None:
+        """Wait for the batch under way, and raise what it raised.
+
+        A wait that is cut short leaves the writer unusable: its batch may or may not be written.
+        """
+        running, self._running = self._running, ()
+        self._state = "busy"
+        for job in running:
+            await asyncio.wrap_future(job)
+        self._state = "open"
+
+    def _append(self, batch: list[Chunk]) -> None:
+        raise NotImplementedError
+
+    def _hash(self, batch: list[Chunk]) -> None:
+        raise NotImplementedError
+
+
+class LocalWriter(BatchedFile):
+    """One file on its way in. See `BlobWriter`."""
+
+    def __init__(self, files: LocalFiles, pool: ThreadPoolExecutor, key: str) -> None:
+        super().__init__(pool, key, batch_bytes=BATCH_BYTES)
+        self._files = files
         # Below: touched in threads only, by one hashing job at a time.
         self._sha256 = hashlib.sha256()
         self._head = b""
@@ -58,34 +119,9 @@ class LocalWriter:
         self._is_published = False
         self._is_discarded = False
 
-    @property
-    def size_bytes(self) -> int:
-        """How many bytes were taken so far."""
-        return self._size_bytes
-
-    async def write(self, chunk: Chunk) -> None:
-        """Take the next bytes; waits only while two batches are under way."""
-        if self._state != "open":
-            raise RuntimeError(f"the writer of {self._key} is {self._state}")
-        n_bytes = len(chunk)
-        if n_bytes == 0:
-            return
-        self._batch.append(chunk)
-        self._batch_bytes += n_bytes
-        self._size_bytes += n_bytes
-        if self._batch_bytes >= BATCH_BYTES or len(self._batch) >= _BATCH_CHUNKS:
-            batch = self._take_batch()
-            await self._settle()
-            # Side by side: both let other threads run, and together take the time of the slower.
-            self._running = (
-                self._pool.submit(self._append, batch),
-                self._pool.submit(self._hash, batch),
-            )
-
     async def finish(self) -> StoredObject:
         """Write what is left, sync, and give the file its name."""
-        if self._state != "open":
-            raise RuntimeError(f"the writer of {self._key} is {self._state}")
+        self._require_open()
         await self._settle()
         self._state = "busy"
         job = self._pool.submit(self._complete, self._take_batch())
@@ -114,21 +150,6 @@ class LocalWriter:
             warnings.warn(f"unfinished writer of {self._key}", ResourceWarning, stacklevel=2)
             self._discard()
 
-    def _take_batch(self) -> list[Chunk]:
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        return batch
-
-    async def _settle(self) -> None:
-        """Wait for the batch under way, and raise what it raised.
-
-        A wait that is cut short leaves the writer unusable: its batch may or may not be written.
-        """
-        running, self._running = self._running, ()
-        self._state = "busy"
-        for job in running:
-            await asyncio.wrap_future(job)
-        self._state = "open"
-
     # --- in threads -------------------------------------------------------------------------------
 
     def _append(self, batch: list[Chunk]) -> None:
@@ -151,7 +172,7 @@ class LocalWriter:
         if self._descriptor < 0:
             self._descriptor, self._temporary = self._files.open_temporary()
         if batch:
-            _write_all(self._descriptor, batch)
+            write_all(self._descriptor, batch)
 
     def _hash(self, batch: list[Chunk]) -> None:
         for chunk in batch:

@@ -7,7 +7,7 @@ promises (`tests/server/blobs/test_promises.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +43,15 @@ def blob_key(agent_id: AgentId, blob_uid: str) -> str:
     if agent_id < 1 or _UID.fullmatch(blob_uid) is None:
         raise ValueError(f"not a blob of ours: agent {agent_id!r}, uid {blob_uid!r}")
     return f"blobs/{agent_id}/{blob_uid[-2:]}/{blob_uid}"
+
+
+def derived_key(agent_id: AgentId, uid: str) -> str:
+    """Build the one key of what was made of a blob: `derived/<agent>/<two>/<uid>`.
+
+    Raises:
+        ValueError: The id or the uid is not one that we made.
+    """
+    return "derived" + blob_key(agent_id, uid).removeprefix("blobs")
 
 
 def is_key(text: str) -> bool:
@@ -118,6 +127,64 @@ class BlobWriter(Protocol):
     ) -> None: ...
 
 
+class Hasher(Protocol):
+    """A running hash, as `hashlib` makes them."""
+
+    def update(self, data: Chunk, /) -> None:
+        """Take the next bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return the hash of what was taken, in lower-case hex."""
+        ...
+
+
+class PartsWriter(Protocol):
+    """One object on its way in over several visits: an async context manager.
+
+    Promises: what `offset` counts is durable and survives a crash; bytes beyond it may be lost and
+    are sent again; nobody sees the object before `finish`; leaving the context without `finish`
+    pauses (it never abandons). One writer at a time holds an object: its caller's lease sees to it.
+    """
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are durable: where the next visit goes on."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """What `resume_parts` needs to go on from `offset`: short text, kept in a row."""
+        ...
+
+    async def write(self, chunk: Chunk) -> None:
+        """Take the next bytes; they are kept by reference until they are written."""
+        ...
+
+    async def pause(self) -> None:
+        """Make durable what can be (a store may keep whole parts only) and settle `offset`."""
+        ...
+
+    async def finish(self) -> None:
+        """Make the whole object durable and visible.
+
+        Raises:
+            ObjectExists: The key is taken; the other object is untouched.
+            StorageFull: No room.
+            StorageUnavailable: Anything else went wrong; `finish` may be tried again.
+        """
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
 class BlobStream(Protocol):
     """Bytes on their way out: an async iterator of chunks and an async context manager.
 
@@ -151,6 +218,39 @@ class BlobStore(Protocol):
 
     async def create(self, key: str) -> BlobWriter:
         """Begin an object: `async with await store.create(key) as writer: ...`."""
+        ...
+
+    async def resume_parts(
+        self, key: str, state: str, *, hasher: Hasher | None = None
+    ) -> PartsWriter:
+        """Begin (`state` is empty) or go on with an object that comes over several visits.
+
+        Args:
+            key: The object's key, the same at every visit.
+            state: The last `PartsWriter.state`, or "" at the first visit.
+            hasher: Is updated with every byte taken, in the store's threads, in order.
+
+        Raises:
+            ObjectMissing: What was there of it is gone (swept, or lost): begin again.
+        """
+        ...
+
+    async def abandon_parts(self, key: str, state: str) -> None:
+        """Remove what is there of an unfinished object. A missing one is not an error."""
+        ...
+
+    async def presigned_url(
+        self, key: str, *, expires_s: int, headers: Mapping[str, str]
+    ) -> str | None:
+        """Make a short-lived address at which the store itself hands out the object.
+
+        Args:
+            expires_s: How long it works.
+            headers: The answer's `Content-Type`, `Content-Disposition` and `Cache-Control`.
+
+        Returns:
+            The address; None where the store has no door of its own (a local directory).
+        """
         ...
 
     async def read(self, key: str, start: int = 0, end: int | None = None) -> BlobStream:

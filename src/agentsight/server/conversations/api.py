@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, TypeVar, cast
-from urllib.parse import quote
 
 import msgspec
 from litestar import MediaType, Request, Response, delete, get, patch, post
@@ -16,12 +15,7 @@ from litestar.params import FromPath, JSONBody
 from agentsight import _contract as contract
 from agentsight.server.attachments.addresses import addresses_of
 from agentsight.server.conversations import service
-from agentsight.server.conversations.filters import (
-    DESCRIPTIONS,
-    parse_filters,
-    parse_flag,
-    unknown_names,
-)
+from agentsight.server.conversations.filters import DESCRIPTIONS, FILTER_NAMES, parse_filters
 from agentsight.server.conversations.shapes import (
     ConversationShape,
     shape_full,
@@ -31,6 +25,7 @@ from agentsight.server.feedback.shapes import FeedbackShape, shape_feedback
 from agentsight.server.feedback.store import NewFeedback
 from agentsight.server.ids import ConversationPk
 from agentsight.server.problems import Problem, invalid, required
+from agentsight.server.queries import parse_flag
 from agentsight.server.request_context import bases_of, parts_of
 from agentsight.server.text import mend_text
 from agentsight.server.times import to_datetime
@@ -46,7 +41,7 @@ from agentsight.server.web.fields import (
     scalar_text,
 )
 from agentsight.server.web.openapi import with_query
-from agentsight.server.web.paging import Envelope, make_envelope, parse_page
+from agentsight.server.web.paging import Envelope, ignored_header, make_envelope, parse_page
 
 T = TypeVar("T")
 AnyRequest = Request[Any, Any, Any]
@@ -182,12 +177,10 @@ async def list_conversations(request: AnyRequest) -> Response[ConversationPage]:
         query=request.scope["query_string"].decode("latin-1"),
         truncated=transcripts is not None and bool(transcripts.omitted),
     )
-    ignored = ", ".join(quote(name[:60], safe="_-.") for name in unknown_names(query)[:20])
-    headers = {"X-AgentSight-Ignored-Parameters": ignored} if ignored else {}
     # Lean rows are full ones without the last keys; the struct names what a full one has.
     rows = cast("list[ConversationShape]", results)
     page = ConversationPage(**msgspec.structs.asdict(envelope), results=rows)
-    return _encoded(page, headers)
+    return _encoded(page, ignored_header(query, FILTER_NAMES))
 
 
 @get(

@@ -17,6 +17,7 @@ class Head:
     pk: ConversationPk
     uid: str
     conversation_id: str
+    customer_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

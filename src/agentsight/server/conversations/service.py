@@ -20,6 +20,10 @@ from agentsight.server.messages import store as messages
 from agentsight.server.parts import Parts
 from agentsight.server.problems import Problem, invalid, not_found
 from agentsight.server.usage import store as usage
+from agentsight.server.web.fields import parse_row_id
+
+BY_ID = "by-id/"
+"""Before a caller's own id in a path: that may look like a number or a uid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,12 @@ async def list_conversations(
         return Listed(count, rows, await _transcripts(tx, access, rows, room))
 
     # Counting, searching and transcripts take more than a millisecond: not on the event loop.
-    return await parts.db.read(query, slow=True, snapshot=True)
+    listed = await parts.db.read(query, slow=True, snapshot=True)
+    parts.audit.read(access, "list", "agent", access.agent_uid)
+    if full:
+        for row in listed.rows:
+            parts.audit.read(access, "read", "conversation", row.uid)
+    return listed
 
 
 async def read_conversation(
@@ -101,6 +110,7 @@ async def read_conversation(
     found = await parts.db.read(query, slow=True, snapshot=True)
     if found is None:
         raise not_found()
+    parts.audit.read(access, "read", "conversation", found[0].uid)
     return found
 
 
@@ -125,6 +135,28 @@ async def look_up_uid(parts: Parts, access: Access, uid: str) -> Head:
         Problem: 404 when there is none.
     """
     head = await parts.db.read(lambda tx: store.find_by_uid(tx, access, uid))
+    if head is None:
+        raise not_found()
+    return head
+
+
+async def resolve_ref(parts: Parts, access: Access, ref: str) -> Head:
+    """Find a conversation by what /api/v1 calls it, deleted ones too.
+
+    Args:
+        parts: The parts of this process.
+        access: Who asks.
+        ref: Its row id in digits, its uid, or `by-id/` and its caller's id.
+
+    Raises:
+        Problem: 404 when there is none for this caller.
+    """
+    if ref.startswith(BY_ID):
+        return await look_up(parts, access, ref.removeprefix(BY_ID))
+    if not (ref.isascii() and ref.isdigit()):
+        return await look_up_uid(parts, access, ref)
+    pk = ConversationPk(parse_row_id(ref))
+    head = await parts.db.read(lambda tx: store.find(tx, access, pk))
     if head is None:
         raise not_found()
     return head

@@ -18,10 +18,11 @@ from agentsight.server.conversations.store_lists import ConversationRow
 from agentsight.server.feedback.shapes import FeedbackShape, shape_feedback
 from agentsight.server.feedback.store import FeedbackRow
 from agentsight.server.messages.model import MessageRow
-from agentsight.server.messages.shapes import MessageShape, raw_json, shape_message
+from agentsight.server.messages.shapes import MessageShape, shape_message
 from agentsight.server.times import optional_datetime, to_datetime
 from agentsight.server.usage.shapes import UsageShape, shape_usage
 from agentsight.server.usage.store import UsageRow
+from agentsight.server.web.shapes import raw_json
 
 
 class GeoLocationShape(msgspec.Struct):

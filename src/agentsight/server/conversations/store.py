@@ -13,18 +13,23 @@ from agentsight.server.db import Tx, sql
 from agentsight.server.ids import ConversationPk, EnvironmentId, MessageId
 from agentsight.server.text import fold_text
 
-_FIND = sql("SELECT id, uid, conversation_id FROM conversations WHERE agent_id = $1 AND id = $2")
+# What an erasure is removing (`erased_by`) is not there any more for anybody.
+_FIND = sql(
+    "SELECT id, uid, conversation_id, customer_id FROM conversations"
+    " WHERE agent_id = $1 AND id = $2 AND erased_by IS NULL"
+)
 _FIND_BY_ID = sql(
-    "SELECT id, uid, conversation_id FROM conversations"
-    " WHERE agent_id = $1 AND conversation_id = $2"
+    "SELECT id, uid, conversation_id, customer_id FROM conversations"
+    " WHERE agent_id = $1 AND conversation_id = $2 AND erased_by IS NULL"
 )
 _FIND_BY_UID = sql(
-    "SELECT id, uid, conversation_id FROM conversations WHERE agent_id = $1 AND uid = $2"
+    "SELECT id, uid, conversation_id, customer_id FROM conversations"
+    " WHERE agent_id = $1 AND uid = $2 AND erased_by IS NULL"
 )
 _FIND_BY_MESSAGE = sql(
-    "SELECT c.id, c.uid, c.conversation_id FROM messages m JOIN conversations c"
+    "SELECT c.id, c.uid, c.conversation_id, c.customer_id FROM messages m JOIN conversations c"
     " ON c.agent_id = m.agent_id AND c.id = m.conversation_id"
-    " WHERE m.agent_id = $1 AND m.id = $2 AND m.deleted_at IS NULL"
+    " WHERE m.agent_id = $1 AND m.id = $2 AND m.deleted_at IS NULL AND c.erased_by IS NULL"
 )
 _INSERT = sql(
     "INSERT INTO conversations (agent_id, uid, conversation_id, environment_id, name, name_folded,"
@@ -97,7 +102,7 @@ _N_SHARDS = 16
 
 
 def _head(row: tuple[Any, ...] | None) -> Head | None:
-    return None if row is None else Head(ConversationPk(row[0]), row[1], row[2])
+    return None if row is None else Head(ConversationPk(row[0]), *row[1:])
 
 
 async def find(tx: Tx, access: Access, pk: ConversationPk) -> Head | None:
@@ -152,8 +157,8 @@ async def insert(
     )
     if pk is None:
         return None
-    await _count(tx, access, pk, live=1, deleted=0)
-    return Head(ConversationPk(pk), uid, new.conversation_id)
+    await shift_counts(tx, access, pk, live=1, deleted=0)
+    return Head(ConversationPk(pk), uid, new.conversation_id, new.customer_id)
 
 
 async def fill(
@@ -218,7 +223,7 @@ async def delete(tx: Tx, access: Access, pk: ConversationPk, *, now_us: int) -> 
     """Hide a conversation; False when it is hidden already or not there."""
     if await tx.execute(_DELETE, access.agent_id, pk, now_us) != 1:
         return False
-    await _count(tx, access, pk, live=-1, deleted=1)
+    await shift_counts(tx, access, pk, live=-1, deleted=1)
     return True
 
 
@@ -227,5 +232,6 @@ async def count_feedback(tx: Tx, access: Access, pk: ConversationPk, *, now_us: 
     await tx.execute(_COUNT_FEEDBACK, access.agent_id, pk, 1, now_us)
 
 
-async def _count(tx: Tx, access: Access, pk: int, *, live: int, deleted: int) -> None:
+async def shift_counts(tx: Tx, access: Access, pk: int, *, live: int, deleted: int) -> None:
+    """Add to the agent's counts of live and deleted conversations."""
     await tx.execute(_COUNT, access.agent_id, pk % _N_SHARDS, live, deleted)

@@ -6,15 +6,13 @@ message texts; `tests/server/conversations/oracle.py` says what each filter must
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from decimal import Decimal
-from typing import Any
-
 import msgspec
 
 from agentsight.server.access import Access
-from agentsight.server.conversations.filters import Filters, MetadataFilter, number_text
-from agentsight.server.db import Sql, Tx, sql
+from agentsight.server.attachments import store_search as file_search
+from agentsight.server.conversations.filters import Filters
+from agentsight.server.db import Tx, sql
+from agentsight.server.db.conditions import Conditions
 from agentsight.server.ids import ConversationPk
 from agentsight.server.messages.store_search import containing_sql, needle_args
 from agentsight.server.text import like_pattern
@@ -29,7 +27,7 @@ _FROM = (
     " FROM conversations c JOIN environments e"
     " ON e.agent_id = c.agent_id AND e.id = c.environment_id"
 )
-_ONE = sql(f"SELECT {_COLUMNS}{_FROM} WHERE c.agent_id = $1 AND c.id = $2")
+_ONE = sql(f"SELECT {_COLUMNS}{_FROM} WHERE c.agent_id = $1 AND c.id = $2 AND c.erased_by IS NULL")
 _KEPT_COUNT = sql(
     "SELECT coalesce(sum(n_live), 0), coalesce(sum(n_deleted), 0) FROM conversation_counts"
     " WHERE agent_id = $1"
@@ -64,47 +62,23 @@ class ConversationRow(msgspec.Struct, frozen=True, gc=False):
     deleted_at: int | None
 
 
-class _Where:
-    """Collects conditions in both dialects with one list of arguments."""
-
-    def __init__(self, *args: Any) -> None:
-        self.args: list[Any] = list(args)
-        self._pg: list[str] = []
-        self._lite: list[str] = []
-
-    def param(self, value: Any) -> str:
-        """Add an argument and return its placeholder."""
-        self.args.append(value)
-        return f"${len(self.args)}"
-
-    def add(self, condition: str, *, sqlite: str | None = None) -> None:
-        """Add a condition that must hold."""
-        self._pg.append(condition)
-        self._lite.append(condition if sqlite is None else sqlite)
-
-    def statement(self, head: str, tail: str = "") -> Sql:
-        """Join the conditions into a statement."""
-        return sql(
-            f"{head} WHERE {' AND '.join(self._pg)}{tail}",
-            sqlite=f"{head} WHERE {' AND '.join(self._lite)}{tail}",
-        )
-
-
-def _where(access: Access, filters: Filters) -> _Where:
-    where = _Where(access.agent_id)
+def _where(access: Access, filters: Filters) -> Conditions:
+    where = Conditions(access.agent_id)
     where.add("c.agent_id = $1")
     if not filters.include_deleted:
         where.add("c.deleted_at IS NULL")
+    else:
+        where.add("c.erased_by IS NULL")
     _add_equals(where, filters)
-    _add_contains(where, filters)
+    _add_contains(where, access, filters)
     _add_ranges(where, filters)
     _add_details(where, filters)
     for leaf in filters.metadata:
-        _add_metadata(where, leaf)
+        where.add_metadata("c.metadata", leaf)
     return where
 
 
-def _add_equals(where: _Where, filters: Filters) -> None:
+def _add_equals(where: Conditions, filters: Filters) -> None:
     for column, value in (
         ("conversation_id", filters.conversation_id),
         ("customer_id", filters.customer_id),
@@ -122,7 +96,7 @@ def _add_equals(where: _Where, filters: Filters) -> None:
         )
 
 
-def _add_contains(where: _Where, filters: Filters) -> None:
+def _add_contains(where: Conditions, access: Access, filters: Filters) -> None:
     for column, value in (
         ("customer_id_folded", filters.customer_id_contains),
         ("name_folded", filters.name_contains),
@@ -138,24 +112,25 @@ def _add_contains(where: _Where, filters: Filters) -> None:
             f" WHERE a.agent_id = $1 AND a.name_folded LIKE {pattern}::text ESCAPE '\\')"
         )
     if filters.message_contains is not None:
-        names = [where.param(value) for value in needle_args(access_id(where), filters)]
-        postgresql, sqlite = containing_sql(filters.message_contains, names)
+        needle = filters.message_contains
+        names = [where.param(value) for value in needle_args(access.agent_id, needle)]
+        postgresql, sqlite = containing_sql(needle, names)
+        where.add(f"c.id IN ({postgresql})", sqlite=f"c.id IN ({sqlite})")
+    if filters.attachment_contains is not None:
+        postgresql, sqlite = file_search.conversations_sql(
+            where, access, filters.attachment_contains
+        )
         where.add(f"c.id IN ({postgresql})", sqlite=f"c.id IN ({sqlite})")
 
 
-def access_id(where: _Where) -> int:
-    """Return the agent that the conditions are about."""
-    return int(where.args[0])
-
-
-def _add_ranges(where: _Where, filters: Filters) -> None:
+def _add_ranges(where: Conditions, filters: Filters) -> None:
     if filters.started_at_after is not None:
         where.add(f"c.started_at >= {where.param(filters.started_at_after)}::bigint")
     if filters.started_at_before is not None:
         where.add(f"c.started_at <= {where.param(filters.started_at_before)}::bigint")
 
 
-def _add_details(where: _Where, filters: Filters) -> None:
+def _add_details(where: Conditions, filters: Filters) -> None:
     if filters.is_marked is not None:
         where.add(f"c.is_marked = {int(filters.is_marked)}")
     if filters.has_messages is not None:
@@ -182,60 +157,6 @@ _FEEDBACK = (
     "SELECT 1 FROM feedbacks f WHERE f.agent_id = c.agent_id AND f.conversation_id = c.id"
     " AND f.deleted_at IS NULL"
 )
-
-
-def _add_metadata(where: _Where, leaf: MetadataFilter) -> None:
-    keys = [where.param(key) for key in leaf.path]
-    text = where.param(leaf.text)
-    number = number_text(leaf.text)
-    placed = None if number is None else where.param(number)
-    # Beyond 2^53 a double's shortest text and the integer it stands for differ.
-    is_double = number is not None and Decimal(repr(float(number))) == Decimal(number)
-    sqlite = _metadata_sqlite(keys, text, placed, is_double=is_double)
-    if number is None and _is_verbatim(leaf.text):
-        # A document that does not hold the text anywhere need not be parsed.
-        sqlite = f"CASE WHEN instr(c.metadata, {text}) > 0 THEN {sqlite} ELSE 0 END"
-    where.add(_metadata_postgresql(keys, text, placed), sqlite=sqlite)
-
-
-def _metadata_postgresql(keys: Sequence[str], text: str, number: str | None) -> str:
-    # `-> text` on a list is NULL, so the path goes through objects only.
-    leaf = "(c.metadata" + "".join(f" -> {key}::text" for key in keys) + ")"
-    cases = [
-        f"WHEN 'string' THEN {leaf} #>> '{{}}' = {text}::text",
-        f"WHEN 'boolean' THEN {leaf}::text = {text}::text",
-        f"WHEN 'null' THEN {text}::text = 'null'",
-    ]
-    if number is not None:
-        cases.append(f"WHEN 'number' THEN {leaf}::text::numeric = {number}::text::numeric")
-    return f"CASE jsonb_typeof({leaf}) {' '.join(cases)} ELSE false END"
-
-
-def _metadata_sqlite(keys: Sequence[str], text: str, number: str | None, *, is_double: bool) -> str:
-    tables = ["json_each(CASE WHEN json_type(c.metadata) = 'object' THEN c.metadata END) j1"]
-    conditions = [f"j1.key = {keys[0]}"]
-    for n, key in enumerate(keys[1:], start=2):
-        outer = f"j{n - 1}"
-        tables.append(f"json_each(CASE WHEN {outer}.type = 'object' THEN {outer}.value END) j{n}")
-        conditions.append(f"j{n}.key = {key}")
-    leaf = f"j{len(keys)}"
-    cases = [
-        f"WHEN 'text' THEN {leaf}.value = {text}",
-        f"WHEN 'true' THEN {text} = 'true'",
-        f"WHEN 'false' THEN {text} = 'false'",
-        f"WHEN 'null' THEN {text} = 'null'",
-    ]
-    if number is not None:
-        cases.append(f"WHEN 'integer' THEN {leaf}.value = CAST({number} AS NUMERIC)")
-    if is_double:
-        cases.append(f"WHEN 'real' THEN {leaf}.value = CAST({number} AS REAL)")
-    conditions.append(f"CASE {leaf}.type {' '.join(cases)} ELSE 0 END")
-    return f"EXISTS (SELECT 1 FROM {', '.join(tables)} WHERE {' AND '.join(conditions)})"
-
-
-def _is_verbatim(value: str) -> bool:
-    """Say whether JSON holds a string as it is, with nothing escaped (RFC 8259, section 7)."""
-    return bool(value) and value.isascii() and value.isprintable() and not set(value) & set('"\\/')
 
 
 def _order(filters: Filters) -> str:

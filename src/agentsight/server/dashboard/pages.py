@@ -18,7 +18,7 @@ from agentsight.server.first_start import FILE_NAME
 from agentsight.server.problems import Problem, too_large
 from agentsight.server.request_context import bases_of, parts_of
 from agentsight.server.sdk_index import sdk_install_line
-from agentsight.server.settings import MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS
+from agentsight.server.settings_text import MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS
 from agentsight.server.web.bodies import receive_chunks
 
 PageRequest = Request[Any, Any, Any]

@@ -19,9 +19,12 @@ from agentsight.server.dashboard.render import answer_page
 Json = dict[str, Any]
 _TITLES = {
     "tracking": "Tracking",
+    "uploads": "Uploads",
     "attachments": "Files",
     "conversations": "Conversations",
     "feedback": "Feedback",
+    "usage": "Usage",
+    "removal": "Deletion",
     "operation": "Operation",
 }
 
@@ -169,7 +172,7 @@ def describe_api(schema: Json) -> list[Group]:
     groups = {tag: Group(title) for tag, title in _TITLES.items()}
     for path, methods in sorted(cast("dict[str, Json]", schema["paths"]).items()):
         for method, operation in methods.items():
-            if method in ("get", "post", "patch", "delete"):
+            if method in ("get", "post", "put", "patch", "delete"):
                 tag = operation.get("tags", ["operation"])[0]
                 groups[tag].operations.append(_operation(path, method, operation, schema))
     return list(groups.values())

@@ -95,6 +95,18 @@ class Database(Protocol):
         """
         ...
 
+    async def scrub(self) -> bool:
+        """Let what was deleted leave the write-ahead log too, which holds pages as they were.
+
+        True when nothing is left of what was deleted before the call; False when somebody still
+        reads an older state: try again later. PostgreSQL does this by itself, in its own time
+        (vacuum, and the log's recycling): there the answer is True and nothing is done.
+
+        Raises:
+            DatabaseUnavailable: Not now.
+        """
+        ...
+
     async def close(self) -> None:
         """Finish what waits, close all connections. Closing twice is not an error."""
         ...

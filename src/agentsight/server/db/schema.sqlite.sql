@@ -5,7 +5,7 @@ CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0001');
+INSERT INTO alembic_version (version_num) VALUES ('0002');
 
 -- Facts about this instance: its uid, and secrets made once when no setting gives them.
 CREATE TABLE instance_values (
@@ -115,6 +115,7 @@ CREATE TABLE signing_keys (
 );
 
 -- n_messages counts all kinds but usage. The *_folded copies serve search without case.
+-- erased_by: the receipt of the erasure that is removing it; nobody shall see it any more.
 CREATE TABLE conversations (
     id integer PRIMARY KEY AUTOINCREMENT,
     agent_id integer NOT NULL REFERENCES agents (id),
@@ -142,6 +143,7 @@ CREATE TABLE conversations (
     created_at integer NOT NULL,
     updated_at integer NOT NULL,
     deleted_at integer,
+    erased_by text,
     UNIQUE (agent_id, id),
     UNIQUE (agent_id, conversation_id),
     FOREIGN KEY (agent_id, environment_id) REFERENCES environments (agent_id, id)
@@ -164,6 +166,9 @@ CREATE INDEX conversations_by_environment
 CREATE INDEX conversations_marked ON conversations (agent_id, started_at DESC, id DESC, deleted_at)
     WHERE is_marked = 1;
 CREATE INDEX conversations_by_uid ON conversations (uid);
+CREATE INDEX conversations_deleted ON conversations (deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX conversations_going ON conversations (erased_by, agent_id, id)
+    WHERE erased_by IS NOT NULL;
 
 -- Live and deleted conversations per agent, in shards so that writers do not queue behind one row.
 CREATE TABLE conversation_counts (
@@ -260,6 +265,8 @@ CREATE TABLE usages (
     FOREIGN KEY (agent_id, conversation_id) REFERENCES conversations (agent_id, id)
 );
 CREATE INDEX usages_by_conversation ON usages (agent_id, conversation_id, id);
+-- Removing a message asks whether a usage refers to it.
+CREATE INDEX usages_by_message ON usages (agent_id, message_id);
 CREATE UNIQUE INDEX usages_by_item_key ON usages (agent_id, item_key) WHERE item_key IS NOT NULL;
 
 -- Bytes, once per agent. A blob goes in three steps: deleting, the object removed, gone.
@@ -274,10 +281,23 @@ CREATE TABLE blobs (
     detected_mime_type text,
     created_at integer NOT NULL,
     updated_at integer NOT NULL,
+    width integer,
+    height integer,
+    pages integer,
+    seconds real,
+    scan text NOT NULL DEFAULT 'not_scanned'
+        CHECK (scan IN ('not_scanned', 'clean', 'infected', 'failed')),
+    scan_detail text,
+    text_state text NOT NULL DEFAULT 'waiting'
+        CHECK (text_state IN ('waiting', 'stored', 'none', 'failed')),
+    facts text,
+    erased_by text,
     UNIQUE (agent_id, id),
     UNIQUE (agent_id, object_key)
 );
 CREATE UNIQUE INDEX blobs_by_sha256 ON blobs (agent_id, sha256) WHERE state = 'stored';
+CREATE INDEX blobs_by_content ON blobs (sha256);
+CREATE INDEX blobs_going ON blobs (agent_id, id) WHERE state = 'deleting';
 
 -- A reference: this message, this name, that blob. declared_mime_type is the sender's word,
 -- mime_type what we make of it. sender, sent_at, size_bytes and sha256 are copies of what never
@@ -302,6 +322,8 @@ CREATE TABLE attachments (
     created_at integer NOT NULL,
     updated_at integer NOT NULL,
     deleted_at integer,
+    facts text,
+    filename_folded text,
     UNIQUE (agent_id, id),
     FOREIGN KEY (agent_id, conversation_id) REFERENCES conversations (agent_id, id),
     FOREIGN KEY (agent_id, message_id) REFERENCES messages (agent_id, id),
@@ -309,13 +331,20 @@ CREATE TABLE attachments (
 );
 CREATE INDEX attachments_in_order ON attachments (
     agent_id, conversation_id, sent_at, message_id, id, deleted_at, sender, uid, type, filename,
-    mime_type, size_bytes, sha256
+    mime_type, size_bytes, sha256, facts
 );
 CREATE INDEX attachments_by_message ON attachments (agent_id, message_id, id);
 CREATE INDEX attachments_by_blob ON attachments (agent_id, blob_id);
 CREATE INDEX attachments_by_uid ON attachments (uid);
 CREATE UNIQUE INDEX attachments_by_item_key ON attachments (agent_id, item_key)
     WHERE item_key IS NOT NULL;
+-- What stands behind deleted_at lets counts and searches in names read the index alone.
+CREATE INDEX attachments_by_time ON attachments (
+    agent_id, sent_at DESC, id DESC, deleted_at, conversation_id, filename_folded
+);
+CREATE INDEX attachments_by_type
+    ON attachments (agent_id, type, sent_at DESC, id DESC, deleted_at, conversation_id);
+CREATE INDEX attachments_deleted ON attachments (deleted_at) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE feedbacks (
     id integer PRIMARY KEY AUTOINCREMENT,
@@ -351,3 +380,183 @@ CREATE TABLE search_queue (
 CREATE VIRTUAL TABLE message_search USING fts5 (
     content, content = '', tokenize = 'trigram', detail = none
 );
+
+-- Files of any size on their way in, or here and waiting for the message that refers to them. `parts`
+-- is the store's own note of where to go on; `lease` is held by the one writer until `leased_until`.
+-- A stored upload keeps its blob from being removed until `expires_at`.
+CREATE TABLE uploads (
+    id integer PRIMARY KEY AUTOINCREMENT,
+    agent_id integer NOT NULL REFERENCES agents (id),
+    uid text NOT NULL,
+    blob_id integer,
+    blob_uid text NOT NULL,
+    object_key text NOT NULL,
+    filename text NOT NULL,
+    declared_mime_type text,
+    detected_mime_type text,
+    size_bytes integer NOT NULL,
+    sha256 text,
+    offset_bytes integer NOT NULL DEFAULT 0,
+    parts text NOT NULL DEFAULT '',
+    state text NOT NULL CHECK (state IN ('pending', 'stored', 'expired')),
+    lease text,
+    leased_until integer,
+    created_at integer NOT NULL,
+    updated_at integer NOT NULL,
+    expires_at integer NOT NULL,
+    UNIQUE (agent_id, id),
+    FOREIGN KEY (agent_id, blob_id) REFERENCES blobs (agent_id, id)
+);
+CREATE UNIQUE INDEX uploads_by_uid ON uploads (uid);
+CREATE INDEX uploads_by_blob ON uploads (agent_id, blob_id) WHERE blob_id IS NOT NULL;
+CREATE INDEX uploads_by_expiry ON uploads (state, expires_at);
+
+-- Work that waits for a blob: to examine it (facts and text), to scan it for malware. Whoever takes
+-- a row moves `not_before` past the time it needs; a row that is done is deleted.
+CREATE TABLE blob_jobs (
+    agent_id integer NOT NULL,
+    blob_id integer NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('examine', 'scan')),
+    attempts integer NOT NULL DEFAULT 0,
+    not_before integer NOT NULL,
+    created_at integer NOT NULL,
+    PRIMARY KEY (agent_id, blob_id, kind),
+    FOREIGN KEY (agent_id, blob_id) REFERENCES blobs (agent_id, id)
+);
+CREATE INDEX blob_jobs_due ON blob_jobs (kind, not_before, agent_id, blob_id);
+
+-- What was made of a blob: thumbnails, copies that browsers play. state 'none': it cannot be made.
+CREATE TABLE derivatives (
+    agent_id integer NOT NULL,
+    blob_id integer NOT NULL,
+    kind text NOT NULL,
+    state text NOT NULL CHECK (state IN ('stored', 'none')),
+    object_key text,
+    mime_type text,
+    sha256 text,
+    size_bytes integer,
+    width integer,
+    height integer,
+    created_at integer NOT NULL,
+    updated_at integer NOT NULL,
+    PRIMARY KEY (agent_id, blob_id, kind),
+    FOREIGN KEY (agent_id, blob_id) REFERENCES blobs (agent_id, id)
+);
+
+-- The text found in a blob, cut at a limit, as it is shown; its folded copy stands in the index.
+CREATE TABLE blob_texts (
+    agent_id integer NOT NULL,
+    blob_id integer NOT NULL,
+    content text NOT NULL,
+    is_cut integer NOT NULL,
+    created_at integer NOT NULL,
+    PRIMARY KEY (agent_id, blob_id),
+    FOREIGN KEY (agent_id, blob_id) REFERENCES blobs (agent_id, id)
+);
+-- rowid = agent_id * 2^40 + blob id. Contentless, as message_search is.
+CREATE VIRTUAL TABLE attachment_search USING fts5 (
+    content, content = '', tokenize = 'trigram', detail = none
+);
+
+-- Bytes that are blocked, wherever they are and whenever they come again.
+CREATE TABLE quarantined_hashes (
+    sha256 text NOT NULL PRIMARY KEY,
+    reason text NOT NULL,
+    created_at integer NOT NULL
+);
+
+-- Days after its last message that a conversation is kept; no environment: all that have no rule.
+CREATE TABLE retention_rules (
+    id integer PRIMARY KEY AUTOINCREMENT,
+    agent_id integer NOT NULL REFERENCES agents (id),
+    environment_id integer,
+    retention_days integer NOT NULL,
+    created_at integer NOT NULL,
+    updated_at integer NOT NULL,
+    UNIQUE (agent_id, id),
+    FOREIGN KEY (agent_id, environment_id) REFERENCES environments (agent_id, id)
+);
+CREATE UNIQUE INDEX retention_rules_by_place
+    ON retention_rules (agent_id, coalesce(environment_id, 0));
+
+-- What was erased, as keyed hashes: drops what is sent again late, and is replayed by a restore.
+-- agent_id is null where a whole organisation was meant.
+CREATE TABLE erasures (
+    id integer PRIMARY KEY AUTOINCREMENT,
+    uid text NOT NULL UNIQUE,
+    organisation_id integer NOT NULL REFERENCES organisations (id),
+    agent_id integer REFERENCES agents (id),
+    kind text NOT NULL CHECK (kind IN ('attachment', 'conversation', 'customer')),
+    subject_hash text NOT NULL,
+    erased_at integer NOT NULL,
+    receipt_uid text NOT NULL
+);
+CREATE INDEX erasures_by_subject ON erasures (subject_hash);
+CREATE INDEX erasures_by_receipt ON erasures (receipt_uid);
+
+-- What each erasure did, in counts: nothing here says whose it was. `stage` is how far it has come;
+-- `subject` is whom it looks for, only while it is looking.
+CREATE TABLE receipts (
+    id integer PRIMARY KEY AUTOINCREMENT,
+    uid text NOT NULL UNIQUE,
+    organisation_id integer NOT NULL REFERENCES organisations (id),
+    agent_id integer REFERENCES agents (id),
+    kind text NOT NULL,
+    receipt text NOT NULL,
+    stage text NOT NULL CHECK (stage IN
+        ('finding', 'ledger', 'rows', 'objects', 'index', 'merging', 'scrub', 'complete')),
+    subject text,
+    created_at integer NOT NULL,
+    updated_at integer NOT NULL
+);
+CREATE INDEX receipts_by_organisation ON receipts (organisation_id, id);
+CREATE INDEX receipts_going ON receipts (id) WHERE stage <> 'complete';
+
+-- Rows that are no more, so that whoever reads changes in order hears of it.
+CREATE TABLE tombstones (
+    id integer PRIMARY KEY AUTOINCREMENT,
+    agent_id integer NOT NULL REFERENCES agents (id),
+    kind text NOT NULL CHECK (kind IN ('conversation', 'message', 'attachment', 'feedback')),
+    row_id integer NOT NULL,
+    uid text,
+    created_at integer NOT NULL,
+    UNIQUE (agent_id, id)
+);
+CREATE INDEX tombstones_by_row ON tombstones (agent_id, kind, row_id);
+
+-- Bytes per agent, in shards so that writers do not queue behind one row: what is stored, and what
+-- attachments refer to (the difference is what de-duplication saved).
+CREATE TABLE storage_counts (
+    agent_id integer NOT NULL REFERENCES agents (id),
+    shard integer NOT NULL,
+    n_blobs integer NOT NULL,
+    stored_bytes integer NOT NULL,
+    n_attachments integer NOT NULL,
+    referenced_bytes integer NOT NULL,
+    PRIMARY KEY (agent_id, shard)
+);
+
+-- Who read, shared, deleted and erased what. Only ever added to: triggers refuse the rest.
+CREATE TABLE audit_log (
+    id integer PRIMARY KEY AUTOINCREMENT,
+    organisation_id integer NOT NULL,
+    agent_id integer,
+    principal text NOT NULL,
+    principal_uid text,
+    action text NOT NULL,
+    subject_kind text NOT NULL,
+    subject_uid text,
+    n integer NOT NULL,
+    detail text,
+    created_at integer NOT NULL
+);
+CREATE INDEX audit_log_in_order ON audit_log (organisation_id, id);
+CREATE INDEX audit_log_by_subject ON audit_log (subject_uid, id);
+CREATE TRIGGER audit_log_is_not_changed BEFORE UPDATE ON audit_log
+BEGIN
+    SELECT raise(ABORT, 'the audit log is only ever added to');
+END;
+CREATE TRIGGER audit_log_is_not_deleted BEFORE DELETE ON audit_log
+BEGIN
+    SELECT raise(ABORT, 'the audit log is only ever added to');
+END;

@@ -75,6 +75,10 @@ class SqliteDatabase:
                     raise
         return await self._slow.read(query, snapshot=snapshot)
 
+    async def scrub(self) -> bool:
+        self._check()
+        return await self._writer.scrub()
+
     def _check(self) -> None:
         if self._is_closed:
             raise DatabaseUnavailable(f"{self._path} is closed")

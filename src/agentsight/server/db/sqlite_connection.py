@@ -122,15 +122,23 @@ def _configure(connection: sqlite3.Connection, *, read_only: bool) -> None:
             "fullfsync = ON",  # macOS: fsync alone does not reach the disk there
             "foreign_keys = ON",
             "journal_size_limit = 67108864",
+            # What is deleted is overwritten with zeros: erased text must not stay in free pages.
+            "secure_delete = ON",
         ]
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}").fetchall()
     connection.create_function("fold", 1, _fold, deterministic=True)
+    connection.create_function("holds", 2, _holds, deterministic=True)
 
 
 def _fold(text: Any) -> Any:
     """Fold case as Python does (SQLite folds ASCII only)."""
     return text.casefold() if isinstance(text, str) else text
+
+
+def _holds(text: Any, folded: Any) -> bool:
+    """Say whether a text holds another that is folded: half the time of `fold(text) LIKE …`."""
+    return isinstance(text, str) and folded in text.casefold()
 
 
 def refuse_network_filesystem(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> None:

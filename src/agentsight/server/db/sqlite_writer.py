@@ -15,16 +15,18 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from agentsight.server.db.errors import DatabaseFull, DatabaseUnavailable
-from agentsight.server.db.interface import Unit
+from agentsight.server.db.interface import Tx, Unit
 from agentsight.server.db.sqlite_connection import SqliteTx, run_to_end, translate
 
 MAX_GROUP_UNITS: Final = 512
+_SCRUB_PATIENCE_MS: Final = 200
 MAX_GROUP_S: Final = 0.05
 """A group takes no new unit after this: what came first must not wait for what comes for ever."""
 
@@ -49,6 +51,7 @@ class Writer:
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._scrubs: deque[asyncio.Future[bool]] = deque()
         self._is_ending = False
         self.thread = threading.Thread(target=self._work, name=f"write {path.name}", daemon=True)
         self.thread.start()
@@ -57,6 +60,13 @@ class Writer:
         """Let `unit` wait for its turn; the future holds its answer after the commit."""
         future = self._loop.create_future()
         self._jobs.put(_Job(unit, future))
+        return future
+
+    def scrub(self) -> asyncio.Future[bool]:
+        """Empty the write-ahead log between two groups; the future says whether it is empty."""
+        future: asyncio.Future[bool] = self._loop.create_future()
+        self._scrubs.append(future)
+        self.submit(_nothing)  # wakes the thread; what was committed before it is committed now
         return future
 
     def end(self) -> None:
@@ -71,6 +81,8 @@ class Writer:
             if job is None:
                 break
             self._commit(self._take(job))
+            while self._scrubs:
+                self._empty_log(self._scrubs.popleft())
         with contextlib.suppress(sqlite3.Error):
             # Another process may be reading: then the next one to close does this.
             self._connection.execute("PRAGMA busy_timeout = 200")
@@ -78,6 +90,20 @@ class Writer:
             self._connection.execute("PRAGMA optimize").fetchall()
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.close()
+
+    def _empty_log(self, future: asyncio.Future[bool]) -> None:
+        """Copy the log into the file and cut it to nothing, unless somebody reads from it."""
+        execute = self._connection.execute
+        is_empty = False
+        with contextlib.suppress(sqlite3.Error):
+            (patience_ms,) = execute("PRAGMA busy_timeout").fetchone()
+            execute(f"PRAGMA busy_timeout = {_SCRUB_PATIENCE_MS}")  # writers wait behind this
+            try:
+                is_empty = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+            finally:
+                execute(f"PRAGMA busy_timeout = {patience_ms}")
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(_settle, future, is_empty)
 
     def _commit(self, jobs: Iterable[_Job]) -> None:
         """Run jobs in one transaction, commit it, answer them all."""
@@ -180,6 +206,16 @@ class Writer:
     def _answer(self, group: list[_Job]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to hear
             self._loop.call_soon_threadsafe(_deliver, group)
+
+
+async def _nothing(tx: Tx) -> None:
+    """Do nothing, as a unit."""
+
+
+def _settle(future: asyncio.Future[bool], is_empty: bool) -> None:
+    """Hand out one answer, on the event loop."""
+    if not future.done():
+        future.set_result(is_empty)
 
 
 def _deliver(group: list[_Job]) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
 import stat
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from agentsight.server.blobs import LEFTOVER_AGE_S, BlobStore, ObjectMissing, StrangerStore
+from agentsight.server.blobs import MARKER_KEY, BlobStore, ObjectMissing, StrangerStore
 from agentsight.server.db import Database, DatabaseUrl, describe_url
 from agentsight.server.doctor import store
 from agentsight.server.doctor.model import GIB, MIB, Finding, free_disk_finding
 from agentsight.server.instance.service import check_instance
+from agentsight.server.scans.clamd import ping
+from agentsight.server.scans.model import DaemonAway
+from agentsight.server.scans.store import waiting_scans
 from agentsight.server.settings import Settings, unknown_variables, variable_of
+from agentsight.server.times import to_text
 
 MAX_QUICK_CHECK_BYTES = 2 * GIB
 """A larger file takes minutes to read; its operator is told how to check it by hand."""
@@ -54,7 +61,7 @@ def _ineffective(settings: Settings) -> Iterator[tuple[str, str]]:
     if not is_sqlite and settings.storage_url.startswith("file://"):
         yield (
             "PostgreSQL with a directory of files: only this host can serve them",
-            "Fine with one host; this version cannot share files between several.",
+            "Fine with one host; several share their files in object storage (s3://bucket).",
         )
     if settings.files_cache == "public" and not settings.public_url:
         yield (
@@ -161,13 +168,14 @@ async def check_storage(blobs: BlobStore, settings: Settings) -> list[Finding]:
     found = [Finding("storage", "ok", f"{place} takes, gives back and removes bytes")]
     parts = urlsplit(place)
     if parts.scheme != "file":
-        return found
+        left = await _check_leftovers(blobs, settings.leftover_age_s())
+        return [*found, await _check_privacy(blobs), *left]
     root = Path(unquote(parts.path))
     mode_bits = _mode_of(root)
     if mode_bits & 0o007:
         text = f"{root} may be entered by everybody on this machine (mode {mode_bits:o})"
         found.append(Finding("storage", "warn", text, f"chmod o= {root}"))
-    found += await _check_leftovers(blobs)
+    found += await _check_leftovers(blobs, settings.leftover_age_s())
     free = shutil.disk_usage(root).free
     return [*found, free_disk_finding("storage", free, "the files")]
 
@@ -186,9 +194,36 @@ def _missing_directory(settings: Settings) -> Finding | None:
     return Finding("storage", "fail", text, remedy)
 
 
-async def _check_leftovers(blobs: BlobStore) -> list[Finding]:
+async def _check_privacy(blobs: BlobStore) -> Finding:
+    """Ask the store for an object as a stranger would: it must refuse."""
+    link = await blobs.presigned_url(MARKER_KEY, expires_s=60, headers={})
+    assert link is not None
+    status = await asyncio.to_thread(_status_for_strangers, link.partition("?")[0])
+    if status is None:
+        text = "the address that browsers are sent to does not answer from here"
+        remedy = f"Mend {variable_of('storage_public_url')}, if files are to be redirected."
+        return Finding("storage", "warn", text, remedy)
+    if status < 300:
+        text = "the bucket is open: strangers may read every file in it"
+        return Finding("storage", "fail", text, "Make it private; links work all the same.")
+    return Finding("storage", "ok", "the bucket is private")
+
+
+def _status_for_strangers(url: str) -> int | None:
+    request = urllib.request.Request(url)  # noqa: S310 - an address of the operator's own store
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return None
+
+
+async def _check_leftovers(blobs: BlobStore, older_than_s: int) -> list[Finding]:
     """Count what interrupted uploads left. A start removes it; a server that runs long does not."""
-    n_files, n_bytes = await blobs.count_leftovers(older_than_s=LEFTOVER_AGE_S)
+    n_files, n_bytes = await blobs.count_leftovers(older_than_s=older_than_s)
     if not n_files:
         return []
     size = f"{n_bytes / MIB:.1f} MiB"
@@ -209,6 +244,20 @@ async def _round_trip(blobs: BlobStore) -> None:
         await blobs.delete(key)
     if await blobs.size(key) is not None:
         raise RuntimeError("a removed object is still there")
+
+
+async def check_scans(db: Database, address: str) -> list[Finding]:
+    """Ask the malware scanner whether it is there, and the database whether files wait for it."""
+    n_waiting, since_us = await db.read(waiting_scans, slow=True)
+    text = f"{n_waiting} file{'s wait' if n_waiting != 1 else ' waits'} to be scanned"
+    if n_waiting and since_us is not None:
+        text += f", since {to_text(since_us - since_us % 1_000_000)}"
+    try:
+        await ping(address)
+    except DaemonAway as error:
+        remedy = f"Start clamd with TCPSocket, or mend {variable_of('clamd')}; nothing is lost."
+        return [Finding("scans", "fail", f"clamd does not answer: {error}; {text}", remedy)]
+    return [Finding("scans", "ok", f"clamd answers at {address}; {text}")]
 
 
 async def check_bond(db: Database, blobs: BlobStore) -> list[Finding]:

@@ -22,7 +22,7 @@ LOW_SKEW_S = 5.0
 _HIDDEN = "***"
 _MIN_SECRET_CHARS = 4
 """Shorter ones would blot out parts of words."""
-_SECRET_VARIABLES = ("PGPASSWORD",)
+_SECRET_VARIABLES = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 class Finding(msgspec.Struct, frozen=True):

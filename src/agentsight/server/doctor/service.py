@@ -15,7 +15,7 @@ from agentsight.server.attachments.links import Links
 from agentsight.server.attachments.model import ServedRow
 from agentsight.server.attachments.store import served_by_uid
 from agentsight.server.blobs import BlobStore
-from agentsight.server.blobs.opening import open_blob_store
+from agentsight.server.blobs.opening import open_store_of
 from agentsight.server.db import Database, DatabaseError, Tx, open_database
 from agentsight.server.db.migrate import check_schema
 from agentsight.server.doctor import inside, outside, store
@@ -74,7 +74,7 @@ async def _examine_inside(
     blobs: list[BlobStore] = []
 
     async def storage() -> Findings:
-        store_of_bytes = open_blob_store(settings.storage_url)
+        store_of_bytes = open_store_of(settings)
         stack.push_async_callback(store_of_bytes.close)
         blobs.append(store_of_bytes)
         return await inside.check_storage(store_of_bytes, settings)
@@ -87,6 +87,10 @@ async def _examine_inside(
     db = opened[0]
     for finding in await _guarded("instance", lambda: inside.check_bond(db, blobs[0])):
         yield finding
+    if settings.clamd is not None:
+        scanner = settings.clamd
+        for finding in await _guarded("scans", lambda: inside.check_scans(db, scanner)):
+            yield finding
     if db.dialect == "postgresql":
         for finding in await _guarded("clock", lambda: _check_database_clock(db, clock)):
             yield finding
@@ -220,5 +224,5 @@ async def _guarded(check: str, work: Callable[[], Coroutine[Any, Any, Findings]]
 
 _REMEDIES = {
     "database": f"Mend {variable_of('database_url')} or --data, or start the database.",
-    "storage": f"Mend {variable_of('storage_url')}, its permissions, or the disk.",
+    "storage": f"Mend {variable_of('storage_url')}, its permissions, or the disk or store.",
 }

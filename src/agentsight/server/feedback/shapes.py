@@ -7,8 +7,8 @@ from datetime import datetime
 import msgspec
 
 from agentsight.server.feedback.store import FeedbackRow
-from agentsight.server.messages.shapes import raw_json
 from agentsight.server.times import to_datetime
+from agentsight.server.web.shapes import raw_json
 
 
 class FeedbackShape(msgspec.Struct):

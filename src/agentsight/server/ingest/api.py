@@ -18,7 +18,7 @@ from litestar.params import JSONBody
 
 from agentsight import _contract as contract
 from agentsight.server.attachments.addresses import addresses_of
-from agentsight.server.attachments.model import ReceivedFile
+from agentsight.server.attachments.model import HandedIn, ReferredUpload
 from agentsight.server.attachments.service import Receiving
 from agentsight.server.attachments.shapes import AttachmentShape, shape_files
 from agentsight.server.conversations.model import Head
@@ -39,7 +39,7 @@ from agentsight.server.ingest.files import (
     is_multipart,
     keyed,
     open_form,
-    receive_base64,
+    receive_files,
 )
 from agentsight.server.ingest.model import Applied, Item, StoredItem, Target
 from agentsight.server.ingest.reading import Reader, repeat_key
@@ -178,14 +178,14 @@ async def upload_attachments(request: AnyRequest) -> Response[UploadedShape]:
 
 async def _read_upload(
     request: AnyRequest, receiving: Receiving
-) -> tuple[AttachmentsBody, list[ReceivedFile]]:
+) -> tuple[AttachmentsBody, list[HandedIn]]:
     reader = reader_of(request)
     if is_multipart(request):
         async with open_form(request, receiving, reader.settings) as form:
             check_count(len(form.files), reader.settings)
-            return _form_body(form), form.in_order()
+            return _form_body(form), [*form.in_order()]
     body = convert_body(await request.json(), AttachmentsBody)
-    files = await receive_base64(body.attachments or (), receiving, reader)
+    files = await receive_files(body.attachments or (), receiving, reader)
     body.attachments = None
     return body, files
 
@@ -213,11 +213,11 @@ def _form_body(form: Form) -> AttachmentsBody:
 
 
 async def _store_upload(
-    request: AnyRequest, body: AttachmentsBody, files: list[ReceivedFile]
+    request: AnyRequest, body: AttachmentsBody, files: list[HandedIn]
 ) -> Applied:
     parts, access, reader = parts_of(request), access_of(request), reader_of(request)
     message = reader.files_message(body.sender, body.timestamp, body.metadata, body.item_key)
-    names = [f"{f.filename}\n{f.declared_mime_type}\n{f.sha256}" for f in files]
+    names = [_identity(f) for f in files]
     message = with_repeat_key(message, body, contract.ATTACHMENTS_PATH, *names)
     message_id = reference_id(body.message)
     if message_id is None:
@@ -232,6 +232,12 @@ async def _store_upload(
         keyed(files, message.item_key),
         is_repeat_lasting=message.is_repeat_lasting,
     )
+
+
+def _identity(file: HandedIn) -> str:
+    """Tell one file of a body from another, for the key of its repeat."""
+    what = f"upload {file.upload_uid}" if isinstance(file, ReferredUpload) else file.sha256
+    return f"{file.filename}\n{file.declared_mime_type}\n{what}"
 
 
 async def _uploaded(request: AnyRequest, head: Head, stored: StoredItem) -> Response[UploadedShape]:

@@ -14,7 +14,7 @@ from litestar import Request, post
 
 from agentsight import _contract as contract
 from agentsight.server.attachments.addresses import addresses_of
-from agentsight.server.attachments.model import ReceivedFile
+from agentsight.server.attachments.model import HandedIn, ReceivedFile
 from agentsight.server.attachments.service import Receiving
 from agentsight.server.attachments.shapes import AttachmentShape, shape_files
 from agentsight.server.ingest import service
@@ -24,10 +24,10 @@ from agentsight.server.ingest.files import (
     check_count,
     is_multipart,
     open_form,
-    receive_base64,
+    receive_files,
     with_details,
 )
-from agentsight.server.ingest.model import Applied, Item
+from agentsight.server.ingest.model import Applied, Item, StoredItem
 from agentsight.server.ingest.reading import Reader
 from agentsight.server.messages.model import NewMessage
 from agentsight.server.problems import Problem, invalid, required, too_large
@@ -38,22 +38,23 @@ from agentsight.server.web.fields import scalar_text
 
 
 class BatchItemShape(msgspec.Struct):
-    """What became of an item: `stored` now, or `repeated` because it was stored before."""
+    """What became of an item: `stored` now, `repeated` because it was stored before, or `erased`:
+    what it belongs to was erased after it happened, so it is not kept (`id` is null)."""
 
     index: int
     item_key: str | None
     type: str
-    id: int
+    id: int | None
     status: str
     attachments: list[AttachmentShape]
 
 
 class BatchShape(msgspec.Struct):
-    """What became of a batch."""
+    """What became of a batch. Without ids, all of it belongs to what was erased."""
 
-    conversation: int
+    conversation: int | None
     conversation_id: str
-    uid: str
+    uid: str | None
     items: list[BatchItemShape]
 
 
@@ -151,18 +152,18 @@ def read_item(body: BatchItem, reader: Reader) -> NewMessage:
 
 async def _read_files(
     body: BatchItem, batch: _Batch, receiving: Receiving, reader: Reader
-) -> list[ReceivedFile]:
+) -> list[HandedIn]:
     if body.type not in ("message", "attachments"):
         return []
     files = body.attachments or []
     if body.type == "attachments":
         check_count(len(files), reader.settings)
-    received: list[ReceivedFile] = []
+    received: list[HandedIn] = []
     for file in files:
-        if file.part is not None:
+        if file.part is not None and file.upload is None:
             received.append(_take_part(file, batch, reader))
         else:
-            received += await receive_base64([file], receiving, reader)
+            received += await receive_files([file], receiving, reader)
     return received
 
 
@@ -173,20 +174,26 @@ def _take_part(file: FileBody, batch: _Batch, reader: Reader) -> ReceivedFile:
     return with_details(received, file, reader)
 
 
+def _status(stored: StoredItem) -> str:
+    if stored.is_erased:
+        return "erased"
+    return "repeated" if stored.is_repeat else "stored"
+
+
 async def _shape(request: Request[Any, Any, Any], body: BatchBody, applied: Applied) -> BatchShape:
     parts, access, to = parts_of(request), access_of(request), addresses_of(request)
     rows = await service.read_files(parts, access, applied.items)
     return BatchShape(
-        applied.head.pk,
+        None if applied.is_nowhere else applied.head.pk,
         applied.head.conversation_id,
-        applied.head.uid,
+        None if applied.is_nowhere else applied.head.uid,
         [
             BatchItemShape(
                 index,
                 scalar_text(item.item_key),
                 item.type,
-                stored.message_id,
-                "repeated" if stored.is_repeat else "stored",
+                None if stored.is_erased else stored.message_id,
+                _status(stored),
                 shape_files(rows.get(stored.message_id, []), access.agent_id, parts.links, to),
             )
             for index, (item, stored) in enumerate(zip(body.items, applied.items, strict=True))

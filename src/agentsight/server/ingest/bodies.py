@@ -73,12 +73,13 @@ class ButtonBody(ItemBody):
 
 
 class FileBody(msgspec.Struct):
-    """A file in a JSON body: strict base64 in `data`, or the name of a multipart `part`."""
+    """A file in a JSON body: strict base64 in `data`, a multipart `part`, or an `upload`'s uid."""
 
     filename: Scalar = None
     mime_type: Scalar = None
     data: str | None = None
     part: str | None = None
+    upload: str | None = None
     item_key: Scalar = None
     metadata: Metadata = None
 

@@ -13,9 +13,9 @@ _FILE: dict[str, Any] = {
     "properties": {
         "filename": _TEXT,
         "mime_type": _TEXT,
-        "data": {"type": "string", "format": "byte", "description": "Strict base64."},
+        "data": {"type": "string", "format": "byte", "description": "Strict base64, or:"},
+        "upload": {"type": "string", "description": "the uid of an upload."},
     },
-    "required": ["data"],
 }
 _COMMON: dict[str, Any] = {
     "timestamp": {"type": "string", "format": "date-time"},
@@ -74,7 +74,8 @@ _ITEM: dict[str, Any] = {
                 "filename": _TEXT,
                 "mime_type": _TEXT,
                 "data": {"type": "string", "format": "byte", "description": "Strict base64, or:"},
-                "part": {"type": "string", "description": "the name of a multipart part."},
+                "part": {"type": "string", "description": "the name of a multipart part, or:"},
+                "upload": {"type": "string", "description": "the uid of an upload."},
             },
         },
     },

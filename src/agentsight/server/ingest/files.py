@@ -15,7 +15,8 @@ from typing import Any
 
 from litestar import Request
 
-from agentsight.server.attachments.model import ReceivedFile
+from agentsight._contract import MIB
+from agentsight.server.attachments.model import HandedIn, ReceivedFile, ReferredUpload
 from agentsight.server.attachments.names import clean_filename
 from agentsight.server.attachments.service import Receiving, clean_declared, in_steps
 from agentsight.server.ingest.bodies import FileBody
@@ -74,6 +75,7 @@ async def open_form(
         max_files=settings.max_files_per_request,
         max_file_bytes=settings.max_file_bytes,
         max_field_bytes=settings.max_json_body_bytes,
+        max_total_bytes=settings.max_request_bytes + settings.max_json_body_bytes + MIB,
     )
     reader = MultipartReader(
         receive_chunks(request.receive),
@@ -124,17 +126,20 @@ def _announced(request: Request[Any, Any, Any]) -> int | None:
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
 
 
-async def receive_base64(
+async def receive_files(
     bodies: Sequence[FileBody], receiving: Receiving, reader: Reader
-) -> list[ReceivedFile]:
-    """Decode files of a JSON body and make them durable.
+) -> list[HandedIn]:
+    """Take the files of a JSON body: decode those in base64, note the uploads that are named.
 
     Raises:
         Problem: 400 naming the file whose data is missing or not strict base64; 413 past a limit.
     """
     check_count(len(bodies), reader.settings)
-    received: list[ReceivedFile] = []
+    received: list[HandedIn] = []
     for index, body in enumerate(bodies):
+        if body.upload is not None:
+            received.append(_referred(index, body, body.upload, reader))
+            continue
         if body.data is None:
             raise invalid(
                 "attachments", f"{_shown(index, body)}: data is missing.", code="required"
@@ -147,6 +152,21 @@ async def receive_base64(
         )
         received.append(with_details(stored, body, reader))
     return received
+
+
+def _referred(index: int, body: FileBody, uid: str, reader: Reader) -> ReferredUpload:
+    """Note which upload a file is; whether it may be is asked where its row is written."""
+    if body.data is not None or body.part is not None:
+        text = f"{_shown(index, body)}: send one of data, part and upload."
+        raise invalid("attachments", text)
+    filename = scalar_text(body.filename)
+    return ReferredUpload(
+        mend_text(uid),
+        clean_filename(filename) if filename else None,
+        clean_declared(scalar_text(body.mime_type)),
+        reader.metadata(body.metadata),
+        optional_text(body.item_key, "item_key"),
+    )
 
 
 def with_details(received: ReceivedFile, body: FileBody, reader: Reader) -> ReceivedFile:
@@ -200,7 +220,7 @@ def _shown(index: int, body: FileBody) -> str:
     return f"file {index} ({(scalar_text(body.filename) or 'without a name')[:100]!r})"
 
 
-def keyed(files: Sequence[ReceivedFile], item_key: str | None) -> list[ReceivedFile]:
+def keyed(files: Sequence[HandedIn], item_key: str | None) -> list[HandedIn]:
     """Give each file a key of its request's and its place, so that a resend is recognised."""
     if item_key is None:
         return list(files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from agentsight.server.attachments.model import ReceivedFile
+from agentsight.server.attachments.model import HandedIn
 from agentsight.server.conversations.model import Head, NewConversation
 from agentsight.server.ids import AttachmentId, ConversationPk, MessageId
 from agentsight.server.messages.model import NewMessage
@@ -31,7 +31,7 @@ class Item:
     """A message with the files it brings."""
 
     message: NewMessage
-    files: Sequence[ReceivedFile] = ()
+    files: Sequence[HandedIn] = ()
 
 
 @dataclass(slots=True)
@@ -42,12 +42,17 @@ class StoredItem:
     detail_id: int | None
     is_repeat: bool
     attachment_ids: list[AttachmentId] = field(default_factory=list[AttachmentId])
+    is_erased: bool = False
+    """It came too late: what it belongs to was erased after it happened. Nothing is stored."""
 
 
 @dataclass(slots=True)
 class Applied:
-    """What became of a unit: the conversation, its items, the objects that rows now name."""
+    """What became of a unit: conversation, items, the objects that rows now name, bytes spared."""
 
     head: Head
     items: list[StoredItem]
     object_keys: list[str] = field(default_factory=list[str])
+    deduplicated_bytes: int = 0
+    is_nowhere: bool = False
+    """All of it came too late, and no conversation was made; `head` has the id it named only."""

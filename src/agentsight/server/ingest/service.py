@@ -7,27 +7,33 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from agentsight import _contract as contract
+from agentsight.server import metrics
 from agentsight.server.access import Access
 from agentsight.server.agents import store as agents
 from agentsight.server.attachments import service as attaching
 from agentsight.server.attachments import store as attachments
-from agentsight.server.attachments.model import AttachmentRow, ReceivedFile
+from agentsight.server.attachments.keeping import Rules
+from agentsight.server.attachments.model import AttachmentRow, HandedIn
 from agentsight.server.conversations import store as conversations
 from agentsight.server.conversations.model import Head, NewConversation
 from agentsight.server.db import Tx
-from agentsight.server.ids import MessageId, new_uid
+from agentsight.server.db.errors import ConstraintViolation, UniqueViolation
+from agentsight.server.ids import ConversationPk, MessageId, new_uid
 from agentsight.server.ingest.model import Applied, Item, StoredItem, Target
+from agentsight.server.instance.ledger import LedgerKey
 from agentsight.server.messages import store as messages
 from agentsight.server.messages.model import NewMessage
 from agentsight.server.messages.store import Known
 from agentsight.server.parts import Parts
 from agentsight.server.problems import Problem, invalid, not_found, required
+from agentsight.server.removals.service_late import erased_until, files_were_erased
 from agentsight.server.usage import store as usage
 
 REPEAT_WINDOW_US = contract.REPEAT_WINDOW_S * 1_000_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +44,33 @@ class Unit:
     access: Access
     now_us: int
     max_environments: int
+    rules: Rules
+    ledger: LedgerKey
+
+    async def find(self, new: NewConversation) -> Head | None:
+        """Find the conversation that would be opened."""
+        return await conversations.find_by_conversation_id(
+            self.tx, self.access, new.conversation_id
+        )
+
+    async def erased_until(self, head: Head, customer_id: str | None = None) -> int | None:
+        """Return up to which time what comes for a conversation is dropped, or None."""
+        customers = {one for one in (customer_id, head.customer_id) if one is not None}
+        return await erased_until(
+            self.tx,
+            self.access,
+            self.ledger,
+            head.conversation_id,
+            sorted(customers),
+            now_us=self.now_us,
+        )
 
     async def open(self, new: NewConversation) -> tuple[Head, bool]:
         """Find a conversation and fill what is empty, or make it; True when it is new."""
-        head = await conversations.find_by_conversation_id(
-            self.tx, self.access, new.conversation_id
-        )
+        return await self.open_found(await self.find(new), new)
+
+    async def open_found(self, head: Head | None, new: NewConversation) -> tuple[Head, bool]:
+        """Fill what is empty in a conversation, or make one where none was found."""
         if head is None:
             environment_id = await agents.environment_id(
                 self.tx,
@@ -113,9 +140,11 @@ class Unit:
             item.files,
             conversation_pk=head.pk,
             message_id=message_id,
+            rules=self.rules,
             now_us=self.now_us,
         )
         applied.object_keys.extend(attached.object_keys)
+        applied.deduplicated_bytes += attached.deduplicated_bytes
         return StoredItem(message_id, detail_id, False, attached.ids)
 
     async def _insert(self, head: Head, new: NewMessage) -> MessageId | Known:
@@ -220,15 +249,28 @@ def _try_again() -> Problem:
     return Problem(503, "database_unavailable", "The same item is being stored; try again.")
 
 
+async def _write(parts: Parts, access: Access, work: Callable[[Unit], Awaitable[T]]) -> T:
+    now, settings = parts.clock(), parts.settings
+    rules, limit = Rules.of(settings), settings.max_environments_per_agent
+
+    async def run(tx: Tx) -> T:
+        return await work(Unit(tx, access, now, limit, rules, parts.ledger))
+
+    try:
+        return await parts.db.write(run)
+    except UniqueViolation:
+        raise
+    except ConstraintViolation:
+        # Between our look and our insert an erasure took the conversation: now it is not there.
+        return await parts.db.write(run)
+
+
 async def _in_unit(
     parts: Parts, access: Access, work: Callable[[Unit], Awaitable[Applied]]
 ) -> Applied:
-    now = parts.clock()
-
-    async def run(tx: Tx) -> Applied:
-        return await work(Unit(tx, access, now, parts.settings.max_environments_per_agent))
-
-    return await parts.db.write(run)
+    applied = await _write(parts, access, work)
+    metrics.deduplicated_bytes.inc(applied.deduplicated_bytes)
+    return applied
 
 
 async def open_conversation(
@@ -237,20 +279,28 @@ async def open_conversation(
     """Make a conversation, or fill what is empty in the one that is there; True when it is new.
 
     Two that do this at once make one row.
+
+    Raises:
+        Problem: 410 when it was erased after it began.
     """
-    now = parts.clock()
 
-    async def run(tx: Tx) -> tuple[Head, bool]:
-        unit = Unit(tx, access, now, parts.settings.max_environments_per_agent)
-        return await unit.open(new)
+    async def work(unit: Unit) -> tuple[Head, bool]:
+        opened = await unit.open(new)
+        erased_at = await unit.erased_until(opened[0], new.customer_id)
+        if erased_at is not None and new.started_at <= erased_at:
+            raise _erased()
+        return opened
 
-    return await parts.db.write(run)
+    return await _write(parts, access, work)
 
 
 async def apply_items(
     parts: Parts, access: Access, target: Target | NewConversation, items: Sequence[Item]
 ) -> Applied:
     """Store items in a conversation, whole or not at all, each at most once.
+
+    What happened before its conversation or customer was erased, and comes only now, is dropped:
+    where a conversation is opened, item by item; else with a refusal.
 
     Args:
         target: The conversation by one of its names, or one to open (and fill) first.
@@ -262,12 +312,21 @@ async def apply_items(
 
     async def work(unit: Unit) -> Applied:
         if isinstance(target, NewConversation):
-            head, _ = await unit.open(target)
+            head, erased_at = await _open_for(unit, target, items)
+            if head is None:
+                nowhere = Head(ConversationPk(0), "", target.conversation_id)
+                return Applied(nowhere, [_dropped() for _ in items], is_nowhere=True)
         else:
             head = await unit.resolve(target)
+            erased_at = await unit.erased_until(head)
+            if any(_is_late(item, erased_at) for item in items):
+                raise _erased()
         applied = Applied(head, [])
         stored: list[tuple[NewMessage, StoredItem]] = []
         for index, item in enumerate(items):
+            if _is_late(item, erased_at):
+                applied.items.append(_dropped())
+                continue
             try:
                 result = await unit.store(head, item, applied)
             except Problem as problem:
@@ -279,6 +338,46 @@ async def apply_items(
         return applied
 
     return await _in_unit(parts, access, work)
+
+
+async def _open_for(
+    unit: Unit, new: NewConversation, items: Sequence[Item]
+) -> tuple[Head | None, int | None]:
+    """Open a conversation for those of the items that do not come too late.
+
+    Returns:
+        The conversation, or None where it is better not made; and up to when items are dropped.
+    """
+    known = await unit.find(new)
+    named = known or Head(ConversationPk(0), "", new.conversation_id)
+    erased_at = await unit.erased_until(named, new.customer_id)
+    if erased_at is not None and new.started_at <= erased_at:
+        # What it says of the conversation is of before, too; what is new begins with an item.
+        times = [i.message.timestamp for i in items if not _is_late(i, erased_at)]
+        if not times:
+            return known, erased_at
+        new = NewConversation(
+            new.conversation_id,
+            new.environment,
+            min(times),
+            customer_id=new.customer_id,
+            is_used=new.is_used,
+        )
+    head, _ = await unit.open_found(known, new)
+    return head, erased_at
+
+
+def _is_late(item: Item, erased_at: int | None) -> bool:
+    return erased_at is not None and item.message.timestamp <= erased_at
+
+
+def _dropped() -> StoredItem:
+    return StoredItem(MessageId(0), None, False, is_erased=True)
+
+
+def _erased() -> Problem:
+    text = "It was erased; what happened before that and comes only now is not kept."
+    return Problem(410, "erased", text)
 
 
 def refusal(index: int, item_key: str | None, problem: Problem) -> dict[str, Any]:
@@ -295,7 +394,7 @@ async def add_files(
     parts: Parts,
     access: Access,
     target: Target,
-    files: Sequence[ReceivedFile],
+    files: Sequence[HandedIn],
     *,
     is_repeat_lasting: bool = False,
 ) -> Applied:
@@ -326,17 +425,20 @@ async def add_files(
             return Applied(head, [StoredItem(message_id, None, True, ids)])
         if known:
             await attachments.forget_item_keys(unit.tx, access, keys)
+        elif keys and await files_were_erased(unit.tx, access, unit.ledger, keys):
+            raise _erased()
         attached = await attaching.attach(
             unit.tx,
             access,
             files,
             conversation_pk=head.pk,
             message_id=message_id,
+            rules=unit.rules,
             now_us=unit.now_us,
         )
         await messages.touch(unit.tx, access, message_id, now_us=unit.now_us)
         stored = StoredItem(message_id, None, False, attached.ids)
-        return Applied(head, [stored], attached.object_keys)
+        return Applied(head, [stored], attached.object_keys, attached.deduplicated_bytes)
 
     return await _in_unit(parts, access, work)
 

@@ -7,6 +7,7 @@ from agentsight.server.db import Tx, sql
 INSTANCE_UID = "instance_uid"
 STORE_UID = "store_uid"
 FIRST_START = "first_start_at"
+LEDGER_KEY = "ledger_key"
 
 _READ = sql("SELECT value FROM instance_values WHERE name = $1")
 _CLAIM = sql(

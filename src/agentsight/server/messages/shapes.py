@@ -10,13 +10,7 @@ import msgspec
 from agentsight.server.attachments.shapes import AttachmentShape
 from agentsight.server.messages.model import ActionRow, MessageRow
 from agentsight.server.times import to_datetime, to_text
-
-EMPTY_OBJECT = msgspec.Raw(b"{}")
-
-
-def raw_json(text: str | None) -> msgspec.Raw:
-    """Pass stored JSON through as it is; nothing is an empty object."""
-    return EMPTY_OBJECT if text is None else msgspec.Raw(text.encode())
+from agentsight.server.web.shapes import raw_json
 
 
 class ActionLogShape(msgspec.Struct):

@@ -9,14 +9,18 @@ message itself; PostgreSQL rechecks its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from agentsight.server.db import Database, Tx, sql
+from agentsight.server.db.trigrams import (
+    MIN_INDEXED_CHARS,
+    ROW_MASK,
+    ROWID_SHIFT,
+    fts_query,
+    index_range,
+)
 from agentsight.server.text import like_pattern
 
-ROWID_SHIFT = 40
-"""SQLite's index row is `agent_id << 40 | message_id`: one agent's messages are one range."""
-_MIN_INDEXED_CHARS = 3
 _STRIDE = 1_000
 _STRIDE_CHARS = 400_000
 """Of text. SQLite indexes about 4 million characters a second, and nobody else writes meanwhile."""
@@ -44,16 +48,10 @@ _INDEX_SQLITE = sql(
 _DROP = sql("DELETE FROM search_queue WHERE agent_id = $1 AND message_id = ANY($2::bigint[])")
 
 
-class _HasNeedle(Protocol):
-    @property
-    def message_contains(self) -> str | None: ...
-
-
-def needle_args(agent_id: int, filters: _HasNeedle) -> list[Any]:
+def needle_args(agent_id: int, needle: str) -> list[str | int]:
     """Return the arguments of `containing_sql`: pattern, FTS query, first and last index row."""
-    folded = (filters.message_contains or "").casefold()
-    first = agent_id << ROWID_SHIFT
-    return [like_pattern(folded), _fts_query(folded), first, first + (1 << ROWID_SHIFT) - 1]
+    folded = needle.casefold()
+    return [like_pattern(folded), fts_query(folded), *index_range(agent_id)]
 
 
 def containing_sql(needle: str, names: Sequence[str]) -> tuple[str, str]:
@@ -76,7 +74,7 @@ def containing_sql(needle: str, names: Sequence[str]) -> tuple[str, str]:
         f" WHERE s.agent_id = $1 AND s.content_folded LIKE {pattern}::text ESCAPE '\\'{unused}"
         f" UNION {queued}"
     )
-    if len(needle.casefold()) < _MIN_INDEXED_CHARS:
+    if len(needle.casefold()) < MIN_INDEXED_CHARS:
         scan = (
             "SELECT m.conversation_id FROM messages m WHERE m.agent_id = $1"
             " AND m.deleted_at IS NULL AND m.kind <> 'usage'"
@@ -86,19 +84,13 @@ def containing_sql(needle: str, names: Sequence[str]) -> tuple[str, str]:
     sqlite = (
         # CROSS JOIN keeps the planner from walking all messages first.
         "SELECT m.conversation_id FROM message_search s CROSS JOIN messages m"
-        f" ON m.id = (s.rowid & {(1 << ROWID_SHIFT) - 1})"
+        f" ON m.id = (s.rowid & {ROW_MASK})"
         f" WHERE s.message_search MATCH {query} AND s.rowid BETWEEN {first} AND {last}"
         " AND m.agent_id = $1 AND m.deleted_at IS NULL"
         f" AND fold(m.content) LIKE {pattern} ESCAPE '\\'"
         f" UNION {queued}"
     )
     return postgresql, sqlite
-
-
-def _fts_query(folded: str) -> str:
-    # `detail=none` knows no phrases: every trigram on its own, joined by AND.
-    trigrams = dict.fromkeys(folded[i : i + 3] for i in range(len(folded) - 2))
-    return " AND ".join('"' + t.replace('"', '""') + '"' for t in list(trigrams)[:64])
 
 
 async def index_step(db: Database) -> int:

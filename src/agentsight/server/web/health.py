@@ -1,14 +1,21 @@
-"""Is it alive, is it ready: asked by supervisors and load balancers, without a key."""
+"""Is it alive, is it ready, what has it done: asked by supervisors, balancers and Prometheus.
+
+Without a key: nothing here tells of anybody.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
-from litestar import Request, Response, get
+from litestar import MediaType, Request, Response, get
+
+from agentsight.server import metrics
 
 Check = Callable[[], Awaitable[None]]
+Gauges = Callable[[], Awaitable[Iterable[metrics.Gauge]]]
 
 
 class HealthShape(msgspec.Struct):
@@ -40,4 +47,12 @@ async def readyz(request: Request[Any, Any, Any]) -> Response[HealthShape]:
     return Response(shape, status_code=200 if is_ready else 503)
 
 
-routes = [healthz, readyz]
+@get("/metrics", tags=["operation"], summary="Counters", media_type=MediaType.TEXT)
+async def show_metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Show what has been counted since the start, of all workers, in Prometheus' text format."""
+    read_gauges = cast("Gauges", request.app.state.gauges)
+    body = await asyncio.to_thread(metrics.exposition, await read_gauges())
+    return Response(body, media_type=metrics.CONTENT_TYPE)
+
+
+routes = [healthz, readyz, show_metrics]

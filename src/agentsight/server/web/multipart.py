@@ -219,7 +219,8 @@ class MultipartReader:
         part.size_bytes += len(event)
         limit = self.limits.max_file_bytes
         if part.filename is not None and part.size_bytes > limit:
-            raise too_large(f"The file {_shown(part.filename)} is larger than {limit} bytes.")
+            name = _shown(part.filename)
+            raise too_large(f"The file {name} is larger than max_file_bytes ({limit} bytes).")
         return event
 
     async def _fill(self) -> bool:
@@ -239,7 +240,7 @@ class MultipartReader:
         self._n_bytes += n_bytes
         limit = self.limits.max_total_bytes
         if self._n_bytes > limit:
-            raise too_large(f"The body is larger than {limit} bytes.")
+            raise too_large(f"The body is larger than {limit} bytes (see max_request_bytes).")
 
     # --- called by the parser ---------------------------------------------------------------------
 

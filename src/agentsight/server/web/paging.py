@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlencode
+from collections.abc import Collection, Mapping
+from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 
 from agentsight import _contract as contract
 from agentsight.server.problems import Problem
+from agentsight.server.queries import unknown_names
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -28,6 +30,23 @@ class Envelope(msgspec.Struct, kw_only=True, omit_defaults=False):
     count: int
     page_size: int
     total_pages: int
+    current_page: int
+    next: str | None
+    previous: str | None
+    truncated: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class OpenEnvelope(msgspec.Struct, kw_only=True, omit_defaults=False):
+    """A page of a list that need not have been counted.
+
+    Where `count_is_exact` is false, `count` is the least there are, and `total_pages` is null;
+    `next` is right in any case.
+    """
+
+    count: int
+    count_is_exact: bool
+    page_size: int
+    total_pages: int | None
     current_page: int
     next: str | None
     previous: str | None
@@ -100,6 +119,52 @@ def make_envelope(
         previous=_page_url(url, query, preceding),
         truncated=True if truncated else msgspec.UNSET,
     )
+
+
+def make_open_envelope(
+    *,
+    page: Page,
+    n_rows: int,
+    has_more: bool,
+    count: int | None,
+    url: str,
+    query: str,
+    truncated: bool = False,
+) -> OpenEnvelope:
+    """Make the envelope of a page whose list need not have been counted.
+
+    Args:
+        page: The page the results are of.
+        n_rows: How many results it has.
+        has_more: Whether there are results behind it.
+        count: How many there are on all pages, where that was counted.
+        url: The list's absolute address without its query.
+        query: The query string of the request, from which `next` and `previous` are made.
+        truncated: Whether not all that might belong to the list was looked at.
+
+    Raises:
+        Problem: 404 `invalid_page` beyond the last page. The first page of nothing is a page.
+    """
+    if not n_rows and page.number > 1:
+        raise invalid_page("it lies behind the last one.")
+    if count is None and not has_more and not truncated:
+        count = page.offset + n_rows
+    return OpenEnvelope(
+        count=page.offset + n_rows + has_more if count is None else count,
+        count_is_exact=count is not None,
+        page_size=page.size,
+        total_pages=None if count is None else max(1, -(-count // page.size)),
+        current_page=page.number,
+        next=_page_url(url, query, page.number + 1 if has_more else None),
+        previous=_page_url(url, query, page.number - 1 if page.number > 1 else None),
+        truncated=True if truncated else msgspec.UNSET,
+    )
+
+
+def ignored_header(query: Mapping[str, str], names: Collection[str]) -> dict[str, str]:
+    """Make the header that tells of parameters which the list does not know."""
+    ignored = ", ".join(quote(name[:60], safe="_-.") for name in unknown_names(query, names)[:20])
+    return {"X-AgentSight-Ignored-Parameters": ignored} if ignored else {}
 
 
 def _page_url(url: str, query: str, number: int | None) -> str | None:

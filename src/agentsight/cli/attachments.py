@@ -1,0 +1,363 @@
+"""`agentsight attachments`: the files of conversations, from wherever a server's API is reached.
+
+These speak to a server by a key, as a bot does, and need the SDK only: no database, no extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from agentsight.cli._progress import Bar, shown, shown_size
+from agentsight.cli._support import (
+    CliError,
+    Groups,
+    add_command,
+    add_group,
+    add_json_flag,
+    print_rows,
+    say,
+)
+
+if TYPE_CHECKING:
+    from agentsight import AgentSightAPI
+    from agentsight._delivery import Outcome
+    from agentsight._spool import Item
+    from agentsight.types import DownloadedFile
+
+_DEFAULT_LIMIT: Final = 50
+_WITHOUT_KEY: Final = (
+    "no API key: set AGENTSIGHT_API_KEY, or give --key-file FILE (- reads standard input);"
+    " on the server's host, agentsight keys create --agent SLUG --role read makes one"
+)
+
+
+def add_commands(groups: Groups) -> None:
+    """Add `list`, `download`, `upload` and `search`."""
+    commands = add_group(groups, "attachments", "files of conversations, by the API")
+    listing = _add(commands, "list", "list a conversation's files", run_list)
+    _add_conversation(listing)
+    add_json_flag(listing)
+    _add_download(commands)
+    _add_upload(commands)
+    _add_search(commands)
+
+
+def _add(commands: Groups, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+    parser = add_command(commands, name, text, _explained(run), on_database=False)
+    parser.add_argument(
+        "--endpoint", metavar="URL",
+        help="the server's address (AGENTSIGHT_API_ENDPOINT, else http://127.0.0.1:8000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--key-file", metavar="FILE",
+        help="a file with the API key; - reads standard input (AGENTSIGHT_API_KEY)",
+    )  # fmt: skip
+    return parser
+
+
+def _add_conversation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("conversation", metavar="CONVERSATION", help="its conversation_id")
+    parser.add_argument(
+        "--id", action="store_true", dest="by_row_id",
+        help="CONVERSATION is the server's row id, a number",
+    )  # fmt: skip
+
+
+def _add_download(commands: Groups) -> None:
+    parser = _add(commands, "download", "fetch a conversation's files", run_download)
+    _add_conversation(parser)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--to", metavar="DIR", default=".", help="the directory they go to (the current one)"
+    )
+    where.add_argument("--zip", metavar="FILE", help="all of them in one ZIP; - is standard output")
+    parser.add_argument(
+        "--overwrite", action="store_true",
+        help="replace other files of the same names, in place of writing 'name (2)'",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=_positive, default=4, metavar="N", help="so many at a time (4)"
+    )
+
+
+def _add_upload(commands: Groups) -> None:
+    parser = _add(commands, "upload", "put files into a conversation", run_upload)
+    _add_conversation(parser)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a file to send")
+    parser.add_argument(
+        "--sender", choices=("end_user", "agent"), default="end_user",
+        help="who sends them (end_user)",
+    )  # fmt: skip
+    parser.add_argument("--message-text", metavar="TEXT", help="the message that brings them")
+
+
+def _add_search(commands: Groups) -> None:
+    parser = _add(commands, "search", "find files in all conversations", run_search)
+    parser.add_argument(
+        "text", metavar="TEXT", nargs="?", help="in a file's name or in the text inside it"
+    )
+    parser.add_argument("--name", metavar="TEXT", help="in a file's name")
+    parser.add_argument("--type", metavar="TYPE", help="image, document, text, audio or video")
+    parser.add_argument("--since", metavar="TIME", help="sent then or later; ISO 8601, UTC")
+    parser.add_argument(
+        "--limit", type=_positive, default=_DEFAULT_LIMIT, metavar="N",
+        help=f"show so many at most ({_DEFAULT_LIMIT})",
+    )  # fmt: skip
+    add_json_flag(parser)
+
+
+# --- Commands -------------------------------------------------------------------------------------
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """List a conversation's files."""
+    with _open_api(arguments) as api:
+        found = api.fetch_conversation_attachments(_reference(arguments))
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    rows = [
+        (shown(file["filename"]), file["type"], shown_size(file["size_bytes"]), message["sender"],
+         message["timestamp"], file["uid"])
+        for message in found["messages"]
+        for file in message["attachments"]
+    ]  # fmt: skip
+    print_rows(("name", "type", "size", "sender", "sent_at", "uid"), rows, as_json=False)
+    return 0
+
+
+def run_search(arguments: argparse.Namespace) -> int:
+    """List the files that match, newest first."""
+    filters = {
+        "contains": arguments.text,
+        "filename_contains": arguments.name,
+        "type": arguments.type,
+        "sent_after": arguments.since,
+        "page_size": min(arguments.limit, 100),
+        "count": False,
+    }
+    found: list[dict[str, Any]] = []
+    is_more = False
+    with _open_api(arguments) as api:
+        for row in api.iter_attachments(**filters):
+            if len(found) == arguments.limit:
+                is_more = True
+                break
+            found.append(row)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        rows = [
+            (shown(row["filename"]), row["type"], shown_size(row["size_bytes"]),
+             shown(row["conversation_id"]), row["timestamp"], row["uid"])
+            for row in found
+        ]  # fmt: skip
+        names = ("name", "type", "size", "conversation", "sent_at", "uid")
+        print_rows(names, rows, as_json=False)
+    if is_more:
+        say(f"there are more: --limit {arguments.limit * 10} shows more of them")
+    return 0
+
+
+def run_download(arguments: argparse.Namespace) -> int:
+    """Fetch all files, or the ZIP; 1 where one of them is not here at the end."""
+    with _open_api(arguments) as api:
+        if arguments.zip is not None:
+            return _download_zip(api, arguments)
+        with Bar() as bar:
+            files = _download_files(api, arguments, bar)
+    missing = [file for file in files if not file.is_here]
+    n_bytes = sum(file.size_bytes for file in files if file.is_here)
+    n_new = sum(file.status == "downloaded" for file in files)
+    text = f"{len(files) - len(missing)} of {len(files)} files are here, {shown_size(n_bytes)}"
+    say(f"{text}; {n_new} downloaded")
+    if any(file.status == "failed" for file in missing):
+        say("run it again: what is here is not fetched again, and parts go on where they stopped")
+    return 1 if missing else 0
+
+
+def _download_files(
+    api: AgentSightAPI, arguments: argparse.Namespace, bar: Bar
+) -> list[DownloadedFile]:
+    from agentsight import _downloads as downloads
+
+    directory = Path(arguments.to)
+
+    def tell(file: DownloadedFile) -> None:
+        if file.is_here:
+            bar.say(f"{file.status:10}  {directory / file.path.name}")
+        else:
+            line = f"{file.status}: {shown(file.filename)}: {file.error}"
+            bar.say(f"agentsight: {line}", sys.stderr)
+
+    session = api.run(
+        downloads.begin(
+            _reference(arguments), directory, overwrite=arguments.overwrite, progress=bar.update
+        )
+    )
+    return downloads.run_in_threads(api, session, arguments.workers, tell)
+
+
+def _download_zip(api: AgentSightAPI, arguments: argparse.Namespace) -> int:
+    from agentsight import _archives as archives
+
+    with Bar() as bar:
+
+        def progress(n_done: int) -> None:
+            bar.update(n_done, None, arguments.zip)
+
+        if arguments.zip == "-":
+            if sys.stdout.isatty():
+                raise CliError("a ZIP is nothing for a terminal: give --zip FILE", exit_code=2)
+            out = sys.stdout.buffer
+            n_bytes = api.run(archives.fetch_zip_into(_reference(arguments), out, progress))
+            out.flush()
+        else:
+            n_bytes = api.download_attachments_zip(
+                _reference(arguments), arguments.zip, progress=progress
+            )
+    say(f"{shown_size(n_bytes)} in {arguments.zip}")
+    return 0
+
+
+def run_upload(arguments: argparse.Namespace) -> int:
+    """Put files into a conversation, as one message; 1 where one of them did not arrive."""
+    from agentsight._delivery import deliver
+    from agentsight._files import read_attachments
+    from agentsight._items import plain_environment
+    from agentsight._uploads import Uploads
+
+    files = read_attachments([{"path": name} for name in arguments.files], "form_data")
+    with _open_api(arguments) as api, Bar() as bar:
+        uploads = Uploads()
+        uploads.tell = lambda name, n_done, n_all: bar.update(n_done, n_all, name)
+        conversation_id = _own_id(api, arguments)
+        items = _items(arguments, conversation_id, files, api.config.environment)
+        environment = plain_environment(api.config.environment)
+        delivery = api.run(deliver(conversation_id, items, environment, uploads))
+    return _report_upload(delivery.outcomes[-1])
+
+
+def _own_id(api: AgentSightAPI, arguments: argparse.Namespace) -> str:
+    """Return the conversation's own id, by which items name it."""
+    if not arguments.by_row_id:
+        return arguments.conversation
+    found: str = api.fetch_conversation(_reference(arguments))["conversation_id"]
+    return found
+
+
+def _items(
+    arguments: argparse.Namespace, conversation_id: str, files: Any, environment: Any
+) -> list[Item]:
+    """Return what opens the conversation, and the message with its files."""
+    from agentsight._items import checked_text, new_item, opening_item
+    from agentsight.exceptions import InvalidQuestionDataException
+
+    details = {"environment": "development", "metadata": None}
+    opening = opening_item(conversation_id, details, is_used=True, environment=environment)
+    wire: dict[str, Any] = {"type": "attachments", "sender": arguments.sender, "metadata": {}}
+    kind = "attachments"
+    if arguments.message_text is not None:
+        text = checked_text(arguments.message_text, InvalidQuestionDataException, "message")
+        wire |= {"type": "message", "content": text}
+        kind = "question" if arguments.sender == "end_user" else "answer"
+    return [opening, new_item(kind, conversation_id, wire, files=files, mode="form_data")]
+
+
+def _report_upload(outcome: Outcome) -> int:
+    for name, reason in outcome.lost_files:
+        say(f"agentsight: {shown(name)}: {reason}")
+    if outcome.error is not None:
+        raise CliError(_for_flags(f"nothing was stored: {outcome.error}"))
+    for row in (outcome.response or {}).get("attachments", []):
+        print(f"stored  {row['uid']}  {shown(row['filename'])}")
+    return 1 if outcome.lost_files else 0
+
+
+# --- What they share ------------------------------------------------------------------------------
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _reference(arguments: argparse.Namespace) -> int | str:
+    text: str = arguments.conversation
+    if not arguments.by_row_id:
+        return text
+    if not (text.isascii() and text.isdigit()):
+        raise CliError(f"with --id, CONVERSATION is a number, not {text!r}", exit_code=2)
+    return int(text)
+
+
+def _open_api(arguments: argparse.Namespace) -> AgentSightAPI:
+    """Return a client of the server that is named.
+
+    Raises:
+        CliError: there is no usable key or address.
+    """
+    from agentsight import AgentSightAPI
+    from agentsight.exceptions import InvalidApiKeyException, NoApiKeyException
+
+    key = None if arguments.key_file is None else _read_key(arguments.key_file)
+    try:
+        return AgentSightAPI(key, arguments.endpoint)
+    except NoApiKeyException:
+        raise CliError(_WITHOUT_KEY, exit_code=2) from None
+    except (InvalidApiKeyException, ValueError) as error:
+        raise CliError(str(error), exit_code=2) from None
+
+
+def _read_key(name: str) -> str:
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"the key cannot be read from {name}: {error}", exit_code=2) from None
+    if not text.strip():
+        raise CliError(f"there is no key in {name}", exit_code=2)
+    return text.strip()
+
+
+def _for_flags(text: str) -> str:
+    """Return an error's text with the flag in place of the SDK's argument."""
+    return text.replace(" or endpoint=", " or --endpoint")
+
+
+def _explained(run: Any) -> Any:
+    """Turn what the SDK raises into a `CliError` of one line."""
+
+    def explained(arguments: argparse.Namespace) -> int:
+        from agentsight import exceptions as sdk
+
+        try:
+            code: int = run(arguments)
+        except sdk.UnauthorizedException:
+            text = "the server does not know this key: is it revoked, or another server's?"
+            raise CliError(text) from None
+        except sdk.ForbiddenException as error:
+            raise CliError(f"this key may not do that ({error})") from None
+        except sdk.ConversationNetworkException as error:
+            raise CliError(_for_flags(str(error))) from None
+        except sdk.ConversationApiException as error:
+            raise CliError(str(error), exit_code=2 if error.status_code == 400 else 1) from None
+        except (sdk.ConversationTrackingException, sdk.InvalidAttachmentException) as error:
+            raise CliError(str(error)) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            raise CliError(f"{error.strerror or error}{where}") from None
+        except ValueError as error:
+            raise CliError(str(error), exit_code=2) from None
+        except KeyboardInterrupt:
+            say("\nstopped: the same command goes on with what is missing")
+            raise
+        return code
+
+    return explained

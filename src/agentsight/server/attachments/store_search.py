@@ -1,0 +1,100 @@
+"""Find files by the text inside them, without case: the index first, then each candidate's text.
+
+The background puts a blob's text into `blob_texts` and the index at once (`store_texts.py`), so
+there is nothing newer to scan. SQLite's index finds candidates that are checked against the text;
+PostgreSQL rechecks its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentsight.server.access import Access
+from agentsight.server.db import Tx, sql
+from agentsight.server.db.conditions import Conditions
+from agentsight.server.db.trigrams import MIN_INDEXED_CHARS, ROW_MASK, fts_query, index_range
+from agentsight.server.ids import BlobId
+from agentsight.server.text import like_pattern
+
+# `strpos`, which no index serves: with LIKE, PostgreSQL might read the whole index for a few texts.
+_HOLDING = sql(
+    "SELECT s.blob_id FROM attachment_search s WHERE s.agent_id = $1"
+    " AND s.blob_id = ANY($2::bigint[]) AND strpos(s.content_folded, $3::text) > 0",
+    sqlite="SELECT t.blob_id FROM blob_texts t WHERE t.agent_id = $1"
+    " AND t.blob_id IN (SELECT value FROM json_each($2)) AND holds(t.content, $3)",
+)
+
+
+def is_indexed(needle: str) -> bool:
+    """Say whether the index helps to find this text: three characters at least, folded."""
+    return len(needle.casefold()) >= MIN_INDEXED_CHARS
+
+
+def _holding_sql(where: Conditions, access: Access, needle: str) -> tuple[str, str]:
+    """Return the sub-selects of the blobs whose text holds the needle, for both databases."""
+    folded = needle.casefold()
+    pattern, found = where.param(like_pattern(folded)), where.param(folded)
+    first, last = (where.param(row) for row in index_range(access.agent_id))
+    query = where.param(fts_query(folded))
+    unused = (
+        f" AND {query}::text IS NOT NULL AND {found}::text IS NOT NULL"
+        f" AND {first}::bigint <= {last}::bigint"
+    )
+    postgresql = (
+        "SELECT s.blob_id FROM attachment_search s WHERE s.agent_id = $1"
+        f" AND s.content_folded LIKE {pattern}::text ESCAPE '\\'{unused}"
+    )
+    if not is_indexed(needle):
+        sqlite = (
+            "SELECT t.blob_id FROM blob_texts t WHERE t.agent_id = $1"
+            f" AND holds(t.content, {found})"
+        )
+    else:
+        sqlite = (
+            # CROSS JOIN keeps the planner from walking all texts first.
+            "SELECT t.blob_id FROM attachment_search s CROSS JOIN blob_texts t"
+            f" ON t.agent_id = $1 AND t.blob_id = (s.rowid & {ROW_MASK})"
+            f" WHERE s.attachment_search MATCH {query} AND s.rowid BETWEEN {first} AND {last}"
+            f" AND holds(t.content, {found})"
+        )
+    return postgresql, sqlite
+
+
+async def find_blobs(tx: Tx, access: Access, needle: str, limit: int) -> list[BlobId]:
+    """Find blobs whose text holds the needle, in no promised order, at most `limit`."""
+    where = Conditions(access.agent_id)
+    postgresql, sqlite = _holding_sql(where, access, needle)
+    room = where.param(limit)
+    statement = sql(f"{postgresql} LIMIT {room}::bigint", sqlite=f"{sqlite} LIMIT {room}")
+    return [BlobId(row[0]) for row in await tx.rows(statement, *where.args)]
+
+
+async def holding_blobs(
+    tx: Tx, access: Access, blobs: Sequence[int], folded: str
+) -> frozenset[BlobId]:
+    """Return those of some blobs whose text holds a folded needle: texts are read, no index."""
+    if not blobs:
+        return frozenset()
+    rows = await tx.rows(_HOLDING, access.agent_id, list(blobs), folded)
+    return frozenset(BlobId(row[0]) for row in rows)
+
+
+def conversations_sql(where: Conditions, access: Access, needle: str) -> tuple[str, str]:
+    """Return the sub-selects of conversations that have a file whose name or text holds it.
+
+    Args:
+        where: Takes the arguments; `$1` is the agent.
+        access: Whose files.
+        needle: What to find.
+    """
+    postgresql, sqlite = _holding_sql(where, access, needle)
+    pattern = where.param(like_pattern(needle.casefold()))
+    live = (
+        "SELECT a.conversation_id FROM attachments a WHERE a.agent_id = $1"
+        " AND a.deleted_at IS NULL AND "
+    )
+    by_name = f"{live}a.filename_folded LIKE {pattern}::text ESCAPE '\\'"
+    return (
+        f"{by_name} UNION {live}a.blob_id IN ({postgresql})",
+        f"{by_name} UNION {live}a.blob_id IN ({sqlite})",
+    )

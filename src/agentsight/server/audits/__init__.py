@@ -1,0 +1,1 @@
+"""The audit log: who read, shared, deleted and erased what. Only ever added to."""

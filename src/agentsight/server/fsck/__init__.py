@@ -1,0 +1,1 @@
+"""Compare rows with objects, in both directions, and mend what can be mended."""

@@ -1,0 +1,30 @@
+"""What files hold and look like, learned by a process of its own. Files in, values and files out.
+
+Knows neither database nor HTTP nor blobs. The server's process never imports a library that parses
+files: those are for `child.py` and `readers/`, which run with limits on memory and time.
+"""
+
+from agentsight.server.media.examiner import Examiner
+from agentsight.server.media.kinds import (
+    PLAYBACK_MIME_TYPES,
+    PreviewKind,
+    can_examine,
+    can_play,
+    can_preview,
+    has_text,
+)
+from agentsight.server.media.model import PREVIEW_MIME_TYPE, Examined, ExaminerDied, Made
+
+__all__ = [
+    "PLAYBACK_MIME_TYPES",
+    "PREVIEW_MIME_TYPE",
+    "Examined",
+    "Examiner",
+    "ExaminerDied",
+    "Made",
+    "PreviewKind",
+    "can_examine",
+    "can_play",
+    "can_preview",
+    "has_text",
+]

@@ -1,0 +1,1 @@
+"""What opens files: one module a family. Imported by the examining process only."""

@@ -1,0 +1,385 @@
+"""Carry erasures on, step by step, until nothing is left: what a request begins, a chore ends.
+
+Each step is bounded, so that nobody waits long for SQLite's one writer; each may be done by any
+process, by several at once, and again after a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from agentsight.server import metrics
+from agentsight.server.access import Access, job_access
+from agentsight.server.attachments.store_counts import add_counts
+from agentsight.server.blobs import ObjectExists, StorageUnavailable
+from agentsight.server.db import Tx
+from agentsight.server.db.errors import ConstraintViolation
+from agentsight.server.ids import BlobId, ConversationPk, OrganisationId, new_uid
+from agentsight.server.parts import Parts
+from agentsight.server.removals import (
+    store,
+    store_blobs,
+    store_customers,
+    store_receipts,
+    store_search,
+)
+from agentsight.server.removals.model import (
+    LEDGER_FOLDER,
+    LedgerObject,
+    Rows,
+    Stage,
+    add_rows,
+    count_kept,
+)
+from agentsight.server.removals.store import GoingFile, Marked
+from agentsight.server.removals.store_blobs import GoingBlob
+from agentsight.server.removals.store_receipts import Work
+
+log = logging.getLogger("agentsight.server")
+STRIDE_ROWS: Final = 500
+_STRIDE_FILES: Final = 200
+_STRIDE_CHARS: Final = 200_000
+"""SQLite takes about 4 million characters a second out of its index, and is closed to others."""
+_MARK_STRIDE: Final = 200
+_OBJECTS_A_STEP: Final = 20
+
+
+@dataclass(slots=True)
+class _Room:
+    """What one unit may still do."""
+
+    rows: int = STRIDE_ROWS
+    chars: int = _STRIDE_CHARS
+
+
+# --- Rows -----------------------------------------------------------------------------------------
+
+
+async def remove_rows(tx: Tx, work: Work, *, is_sqlite: bool, now_us: int) -> None:
+    """Remove some rows of an erasure's conversations; its stage says when none is left."""
+    room = _Room()
+    while room.rows > 0 and room.chars > 0:
+        found = await store.next_marked(tx, work.uid)
+        if found is None:
+            work.stage = "ledger"
+            return
+        agent_id, pk = found
+        access = job_access(work.organisation_id, agent_id)
+        await _remove_some(tx, access, work, pk, room, is_sqlite=is_sqlite, now_us=now_us)
+
+
+async def _remove_some(
+    tx: Tx,
+    access: Access,
+    work: Work,
+    pk: ConversationPk,
+    room: _Room,
+    *,
+    is_sqlite: bool,
+    now_us: int,
+) -> None:
+    """Remove one kind of a conversation's rows: its links die first, its own row goes last."""
+    files = await store.some_attachments(tx, access, pk, min(room.rows, _STRIDE_FILES))
+    if files:
+        await remove_files(tx, access, work, files, now_us=now_us)
+        room.rows -= len(files)
+        return
+    ids, n_chars = await store.some_messages(tx, access, pk, limit=room.rows, max_chars=room.chars)
+    if ids:
+        rows = await store.remove_messages(tx, access, ids, is_sqlite=is_sqlite, now_us=now_us)
+        add_rows(work.receipt.rows, rows)
+        room.rows -= len(ids)
+        room.chars -= n_chars
+        return
+    n_feedbacks = await store.remove_feedbacks(tx, access, pk, limit=room.rows, now_us=now_us)
+    room.rows -= n_feedbacks or 1
+    if n_feedbacks:
+        work.receipt.rows.feedbacks += n_feedbacks
+        return
+    await store.remove_conversation(tx, access, pk, now_us=now_us)
+    work.receipt.rows.conversations += 1
+
+
+async def remove_files(
+    tx: Tx, access: Access, work: Work, files: list[GoingFile], *, now_us: int
+) -> None:
+    """Remove attachments, and let go of the contents that nothing else refers to."""
+    blob_ids = [file.blob_id for file in files]
+    ids = [file.attachment_id for file in files]
+    n_uploads = await store_blobs.end_uploads(tx, access, blob_ids, ids, now_us=now_us)
+    await store.remove_attachments(tx, access, files, now_us=now_us)
+    n_bytes = sum(file.size_bytes for file in files)
+    await add_counts(
+        tx, access.agent_id, ids[0], n_attachments=-len(files), referenced_bytes=-n_bytes
+    )
+    released = await store_blobs.release(tx, access, blob_ids, work.uid, now_us=now_us)
+    add_rows(
+        work.receipt.rows,
+        Rows(
+            attachments=len(files),
+            uploads=n_uploads,
+            blobs=released.n_gone,
+            blob_texts=released.n_texts,
+        ),
+    )
+    # A content is kept as long as the last of its attachments that go has not found it free.
+    kept = work.receipt.kept_now
+    for blob_id in set(blob_ids):
+        kept.pop(f"{access.agent_id}:{blob_id}", None)
+    for blob_id, size_bytes in released.kept.items():
+        kept[f"{access.agent_id}:{blob_id}"] = size_bytes
+
+
+# --- Steps ----------------------------------------------------------------------------------------
+
+
+async def _find(parts: Parts, work: Work) -> bool:
+    """Mark some of the conversations of whom an erasure looks for."""
+    now = parts.clock()
+
+    async def unit(tx: Tx) -> None:
+        held = await _hold(tx, work.uid, "finding")
+        if held is None:
+            return
+        await find_some(tx, parts, held, now_us=now)
+        await store_receipts.put(tx, held, now_us=now)
+
+    await parts.db.write(unit)
+    return True
+
+
+async def find_some(tx: Tx, parts: Parts, work: Work, *, now_us: int) -> None:
+    """Mark some of a customer's conversations, and remember them; the stage says when all are."""
+    room = _MARK_STRIDE
+    organisation = job_access(work.organisation_id)
+    for agent_id in await store_customers.agents_of(tx, organisation):
+        access = job_access(work.organisation_id, agent_id)
+        marked = await store.mark_by_customer(
+            tx,
+            access,
+            work.subject or "",
+            work.uid,
+            made_until_us=work.receipt.asked_at,
+            limit=room,
+            now_us=now_us,
+        )
+        await remember_conversations(tx, parts, access, work, marked)
+        room -= len(marked)
+        if room <= 0:
+            return
+    work.stage = "rows"
+    work.subject = None
+
+
+async def remember_conversations(
+    tx: Tx, parts: Parts, access: Access, work: Work, marked: list[Marked]
+) -> None:
+    """Write marked conversations into the ledger."""
+    for one in marked:
+        await store_receipts.add_entry(
+            tx,
+            access,
+            uid=new_uid(work.receipt.asked_at),
+            agent_id=access.agent_id,
+            kind="conversation",
+            subject_hash=parts.ledger.of_conversation(access.agent_id, one.conversation_id),
+            erased_at=work.receipt.asked_at,
+            receipt_uid=work.uid,
+        )
+    work.receipt.is_ledgered |= bool(marked)
+
+
+async def _remove(parts: Parts, work: Work) -> bool:
+    now, is_sqlite = parts.clock(), parts.db.dialect == "sqlite"
+
+    async def unit(tx: Tx) -> None:
+        held = await _hold(tx, work.uid, "rows")
+        if held is not None:
+            await remove_rows(tx, held, is_sqlite=is_sqlite, now_us=now)
+            await store_receipts.put(tx, held, now_us=now)
+
+    await parts.db.write(unit)
+    return True
+
+
+async def _write_ledger(parts: Parts, work: Work) -> bool:
+    await write_ledger_object(parts, work.organisation_id, work.uid)
+    return await _move(parts, work.uid, "ledger", "objects")
+
+
+async def write_ledger_object(
+    parts: Parts, organisation_id: OrganisationId, receipt_uid: str
+) -> bool:
+    """Keep an erasure's entries in the store of bytes too; False where it has none, or had one."""
+    access = job_access(organisation_id)
+
+    async def query(tx: Tx) -> LedgerObject:
+        return LedgerObject(
+            receipt_uid=receipt_uid,
+            key_id=parts.ledger.key_id,
+            organisation_uid=await store_receipts.organisation_uid(tx, access) or "",
+            entries=await store_receipts.entries(tx, receipt_uid),
+        )
+
+    kept = await parts.db.read(query)
+    if not kept.entries:
+        return False
+    try:
+        async with await parts.blobs.create(LEDGER_FOLDER + receipt_uid) as writer:
+            await writer.write(msgspec.json.encode(kept))
+            await writer.finish()
+    except ObjectExists:  # a crash, or another process, after it was written
+        return False
+    return True
+
+
+async def _remove_objects(parts: Parts, work: Work) -> bool:
+    blobs = await parts.db.read(lambda tx: store_blobs.going(tx, work.uid, _OBJECTS_A_STEP))
+    for blob in blobs:
+        await remove_object(parts, blob, work.uid)
+    if blobs:
+        return True
+    if parts.db.dialect != "sqlite":
+        return await _move(parts, work.uid, "objects", "complete")
+    rows = work.receipt.rows
+    is_indexed = rows.message_search or rows.blob_texts
+    return await _move(parts, work.uid, "objects", "index" if is_indexed else "scrub")
+
+
+async def remove_object(parts: Parts, blob: GoingBlob, receipt_uid: str | None) -> None:
+    """Remove a content's object with all that was made of it, then bury its row."""
+    access = job_access(OrganisationId(blob.organisation_id), blob.agent_id)
+    made = await parts.db.read(lambda tx: store_blobs.made_of(tx, access, blob.blob_id))
+    for derived in made:
+        await parts.blobs.delete(derived.object_key)
+    await parts.blobs.delete(blob.object_key)
+    now = parts.clock()
+
+    async def unit(tx: Tx) -> list[str]:
+        held = None if receipt_uid is None else await store_receipts.lock(tx, receipt_uid)
+        keys = await store_blobs.bury(tx, access, blob.blob_id, now_us=now)
+        if keys is None:
+            return []
+        if held is not None:
+            held.receipt.objects += 1 + len(made)
+            held.receipt.bytes += blob.size_bytes + sum(one.size_bytes for one in made)
+            held.receipt.rows.derivatives += len(made)
+            await store_receipts.put(tx, held, now_us=now)
+        return keys
+
+    known = {derived.object_key for derived in made}
+    for key in await parts.db.write(unit):
+        if key not in known:  # made between our look and the end
+            await parts.blobs.delete(key)
+
+
+async def _merge(parts: Parts, work: Work) -> bool:
+    """Rewrite the search index, for all erasures that wait for it together."""
+    del work
+    now = parts.clock()
+
+    async def unit(tx: Tx) -> None:
+        merging = await store_receipts.in_stage(tx, "merging")
+        if not merging:
+            await store_search.begin_merging(tx)
+            for uid in await store_receipts.in_stage(tx, "index"):
+                await _set_stage(tx, uid, "index", "merging", now)
+        elif not await store_search.go_on_merging(tx):
+            for uid in merging:
+                await _set_stage(tx, uid, "merging", "scrub", now)
+
+    await parts.db.write(unit)
+    return True
+
+
+async def _scrub(parts: Parts, work: Work) -> bool:
+    """Empty the write-ahead log, for all erasures that wait for it together."""
+    del work
+    waiting = await parts.db.read(lambda tx: store_receipts.in_stage(tx, "scrub"))
+    if not await parts.db.scrub():
+        return False  # somebody reads an older state; the chore comes again
+    for uid in waiting:
+        await _move(parts, uid, "scrub", "complete")
+    return False
+
+
+_STEPS: Final[dict[Stage, Callable[[Parts, Work], Awaitable[bool]]]] = {
+    "finding": _find,
+    "rows": _remove,
+    "ledger": _write_ledger,
+    "objects": _remove_objects,
+    "index": _merge,
+    "merging": _merge,
+    "scrub": _scrub,
+}
+
+
+async def _hold(tx: Tx, uid: str, stage: Stage) -> Work | None:
+    """Lock an erasure that still stands at a stage."""
+    held = await store_receipts.lock(tx, uid)
+    return held if held is not None and held.stage == stage else None
+
+
+async def _set_stage(tx: Tx, uid: str, old: Stage, new: Stage, now_us: int) -> bool:
+    held = await _hold(tx, uid, old)
+    if held is None:
+        return False
+    held.stage = new
+    if new == "complete":
+        held.receipt.completed_at = now_us
+        count_kept(held.receipt)
+    await store_receipts.put(tx, held, now_us=now_us)
+    return True
+
+
+async def _move(parts: Parts, uid: str, old: Stage, new: Stage) -> bool:
+    now = parts.clock()
+    is_moved = await parts.db.write(lambda tx: _set_stage(tx, uid, old, new, now))
+    if is_moved and new == "complete":
+        metrics.erasures.inc()
+    return new != "complete"
+
+
+async def advance(parts: Parts, uid: str) -> bool:
+    """Take one step of an erasure.
+
+    Returns:
+        False when it is complete, or cannot go on now.
+
+    Raises:
+        StorageUnavailable: The store of bytes does not answer; what was done stays done.
+    """
+    work = await parts.db.read(lambda tx: store_receipts.read_any(tx, uid))
+    if work is None or work.stage == "complete":
+        return False
+    return await _STEPS[work.stage](parts, work)
+
+
+async def finish(parts: Parts, uid: str, *, max_steps: int) -> Work:
+    """Carry an erasure on as far as it goes; what is left then is the chore's."""
+    try:
+        for _ in range(max_steps):
+            if not await advance(parts, uid):
+                break
+    except (StorageUnavailable, ConstraintViolation) as error:
+        # The rows are gone for everybody already; whoever asked is told that it goes on.
+        log.warning("an erasure goes on later: receipt %s: %s", uid, error)
+    work = await parts.db.read(lambda tx: store_receipts.read_any(tx, uid))
+    if work is None:
+        raise LookupError(f"there is no receipt {uid}")
+    return work
+
+
+async def collect(parts: Parts, blob_id: BlobId, access: Access) -> bool:
+    """Let go of a content that nothing refers to; False when something does after all."""
+    now = parts.clock()
+
+    async def unit(tx: Tx) -> int:
+        return (await store_blobs.release(tx, access, [blob_id], None, now_us=now)).n_gone
+
+    return await parts.db.write(unit) == 1

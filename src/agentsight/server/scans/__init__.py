@@ -1,0 +1,1 @@
+"""Scanning files for malware, by a ClamAV daemon of the operator's."""

@@ -1,0 +1,172 @@
+"""fsck finds what does not agree between rows and objects, and mends what can be mended."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agentsight.server.blobs import blob_key
+from agentsight.server.fsck.model import Options, Report
+from agentsight.server.fsck.service import check_instance_files
+from agentsight.server.ids import AgentId, new_uid
+from tests.support.http import House, Person, base64_file, open_house
+
+pytestmark = pytest.mark.anyio
+AT_ONCE = Options(min_age_s=0)
+REPAIR = Options(is_repairing=True, min_age_s=0)
+
+
+@pytest.fixture
+async def own_house(database_url: str, tmp_path: Path) -> AsyncIterator[House]:
+    """Run an application on a database that is this test's alone."""
+    async with open_house(database_url, tmp_path, examine=False) as house:
+        yield house
+
+
+async def check(house: House, options: Options = AT_ONCE) -> Report:
+    """Run fsck now: files have the machine's times, not the test clock's."""
+    return await check_instance_files(house.parts, options, now_us=time.time_ns() // 1000 + 1)
+
+
+async def store(person: Person, *files: bytes) -> None:
+    """Store files in a conversation of their own."""
+    pk = await person.conversation(f"c-{new_uid(1)}")
+    body = {
+        "conversation": pk,
+        "attachments": [base64_file(data, f"{n}.txt") for n, data in enumerate(files)],
+    }
+    answer = await person.post("/api/attachments/", body)
+    assert answer.status == 201, answer.body
+
+
+async def object_of(house: House, data: bytes) -> Path:
+    """Find the file that holds these bytes."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    rows = await house.rows("SELECT object_key FROM blobs WHERE sha256 = $1", sha256)
+    path = house.parts.blobs.local_path(rows[0][0])
+    assert path is not None
+    return path
+
+
+async def test_nothing_is_wrong_after_ordinary_work(own_house: House) -> None:
+    """Rows, objects and counts agree, and everything is looked at."""
+    people = await own_house.people()
+    await store(people.alice, b"one", b"two", b"one")
+    await store(people.carol, b"one")
+    report = await check(own_house, Options(is_reading=True, min_age_s=0))
+    assert report.faults == {}
+    assert (report.n_blobs, report.n_objects, report.size_bytes) == (3, 3, 9)
+
+
+async def test_bytes_that_are_gone_are_told_and_kept(own_house: House) -> None:
+    """A lost object is reported with its references, and repairing removes no row."""
+    people = await own_house.people()
+    await store(people.alice, b"lost", b"kept", b"lost")
+    (await object_of(own_house, b"lost")).unlink()
+    report = await check(own_house, REPAIR)
+    assert not report.is_clean
+    fault = report.faults["missing_object"]
+    assert (fault.n_found, fault.size_bytes, fault.n_repaired) == (1, 4, 0)
+    assert fault.examples[0].endswith("(2 attachments)")
+    assert await own_house.count("attachments") == 3
+    await store(people.alice, b"lost")  # the same bytes come again: mended
+    assert (await check(own_house)).faults == {}
+
+
+async def test_bytes_that_were_changed_are_found(own_house: House) -> None:
+    """Another size is seen at once, other bytes of the same size by reading them."""
+    people = await own_house.people()
+    await store(people.alice, b"short", b"same size")
+    for data, damaged in ((b"short", b"shorter"), (b"same size", b"SAME SIZE")):
+        path = await object_of(own_house, data)
+        path.chmod(0o600)
+        path.write_bytes(damaged)
+    assert set((await check(own_house)).faults) == {"wrong_size"}
+    report = await check(own_house, Options(is_reading=True, min_age_s=0))
+    assert set(report.faults) == {"wrong_size", "wrong_hash"}
+
+
+async def test_an_object_without_a_row_is_removed(own_house: House) -> None:
+    """What a crash between bytes and row leaves is found, and goes when it is old enough."""
+    people = await own_house.people()
+    await store(people.alice, b"kept")
+    for agent_id in (people.alice.access.agent_id, AgentId(999_999)):
+        key = blob_key(agent_id, new_uid(own_house.clock()))
+        async with await own_house.parts.blobs.create(key) as writer:
+            await writer.write(b"nobody's")
+            await writer.finish()
+    assert (await check(own_house, Options(is_repairing=True))).faults == {}  # too young
+    report = await check(own_house)
+    assert (report.faults["orphan_object"].n_found, report.is_clean) == (2, False)
+    report = await check(own_house, REPAIR)
+    assert (report.faults["orphan_object"].n_repaired, report.is_clean) == (2, True)
+    assert (await check(own_house)).faults == {}
+    assert (await object_of(own_house, b"kept")).read_bytes() == b"kept"
+
+
+async def test_the_object_of_a_pending_upload_is_left_alone(own_house: House) -> None:
+    """An upload whose bytes are whole and whose row is not written yet goes on later."""
+    people = await own_house.people()
+    agent_id, uid = people.alice.access.agent_id, new_uid(own_house.clock())
+    key = blob_key(agent_id, uid)
+    async with await own_house.parts.blobs.create(key) as writer:
+        await writer.write(b"waiting")
+        await writer.finish()
+    await own_house.run(
+        "INSERT INTO uploads (agent_id, uid, blob_uid, object_key, filename, size_bytes, state,"
+        " created_at, updated_at, expires_at) VALUES ($1, $2, $2, $3, 'a', 7, 'pending', 1, 1, 1)",
+        agent_id,
+        uid,
+        key,
+    )
+    assert (await check(own_house)).faults == {}
+
+
+async def test_a_copy_whose_object_is_gone_is_forgotten(own_house: House) -> None:
+    """A thumbnail's row goes, so that the thumbnail is made again; its orphans go too."""
+    people = await own_house.people()
+    await store(people.alice, b"picture")
+    agent_id = people.alice.access.agent_id
+    ((blob_id,),) = await own_house.rows("SELECT id FROM blobs WHERE agent_id = $1", agent_id)
+    await own_house.run(
+        "INSERT INTO derivatives (agent_id, blob_id, kind, state, object_key, mime_type, sha256,"
+        " size_bytes, created_at, updated_at) VALUES ($1, $2, 'thumbnail-128', 'stored',"
+        " 'derived/1/aa/gone', 'image/webp', 'ff', 9, 1, 1)",
+        agent_id,
+        blob_id,
+    )
+    assert set((await check(own_house)).faults) == {"missing_copy"}
+    assert (await check(own_house, REPAIR)).is_clean
+    assert await own_house.count("derivatives") == 0
+
+
+async def test_wrong_counts_are_counted_anew(own_house: House) -> None:
+    """Bytes and conversations are counted from their rows, agent by agent."""
+    people = await own_house.people()
+    await store(people.alice, b"one", b"two")
+    await own_house.run("UPDATE storage_counts SET stored_bytes = stored_bytes + 5")
+    await own_house.run("UPDATE conversation_counts SET n_live = n_live + 1")
+    report = await check(own_house)
+    assert sorted(report.faults["wrong_count"].examples) == [
+        f"bytes of agent {people.alice.slug}",
+        f"conversations of agent {people.alice.slug}",
+    ]
+    assert (await check(own_house, REPAIR)).is_clean
+    assert (await check(own_house)).faults == {}
+    usage = (await people.alice.get("/api/v1/usage/storage/")).json()
+    assert usage["stored_bytes"] == 6
+
+
+async def test_facts_that_were_not_copied_are_copied(own_house: House) -> None:
+    """Each attachment shows what is known of its file."""
+    people = await own_house.people()
+    await store(people.alice, b"one")
+    await own_house.run("UPDATE attachments SET facts = NULL")
+    await own_house.run("UPDATE blobs SET facts = '[]' WHERE facts IS NULL")
+    assert set((await check(own_house)).faults) == {"stale_facts"}
+    assert (await check(own_house, REPAIR)).is_clean
+    assert (await check(own_house)).faults == {}

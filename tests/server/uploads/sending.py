@@ -1,0 +1,85 @@
+"""What tests of uploads share: announcing, sending, and looking at what is left."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from agentsight import _contract as contract
+from tests.support.http import Answer, House, Person
+
+OFFSET_TYPE = "application/offset+octet-stream"
+BATCH = contract.BATCH_PATH
+
+
+def sha256(data: bytes) -> str:
+    """Hash in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+async def announce(person: Person, data: bytes, **fields: Any) -> Answer:
+    """Announce bytes truly, except for what `fields` say otherwise; None leaves a field out."""
+    body = {
+        "filename": "a.bin",
+        "mime_type": "application/octet-stream",
+        "size_bytes": len(data),
+        "sha256": sha256(data),
+    } | fields
+    body = {name: value for name, value in body.items() if value is not None}
+    return await person.post(contract.UPLOADS_PATH, body)
+
+
+async def begin(person: Person, data: bytes, **fields: Any) -> str:
+    """Announce new bytes and return the upload's path."""
+    answer = await announce(person, data, **fields)
+    assert answer.status == 201, answer.body
+    return urlsplit(answer.json()["upload_url"]).path
+
+
+async def patch(
+    person: Person, path: str, offset: int, body: bytes | Iterable[bytes], *, is_cut: bool = False
+) -> Answer:
+    """Send bytes from `offset` on."""
+    headers = {"content-type": OFFSET_TYPE, "upload-offset": str(offset)}
+    return await person.writer.send("PATCH", path, body=body, headers=headers, is_cut=is_cut)
+
+
+async def offset_of(person: Person, path: str) -> int:
+    """Ask where an upload stands."""
+    answer = await person.writer.send("HEAD", path)
+    assert answer.status == 200, answer.body
+    return int(answer.headers["upload-offset"])
+
+
+async def upload(person: Person, data: bytes, **fields: Any) -> str:
+    """Bring bytes to the end and return the upload's uid."""
+    path = await begin(person, data, **fields)
+    answer = await patch(person, path, 0, data)
+    assert answer.status == 204, answer.body
+    return path.split("/")[-2]
+
+
+async def refer(person: Person, *uids: str, conversation_id: str = "c", **fields: Any) -> Answer:
+    """Store a message whose files are uploads."""
+    files = [{"upload": uid} | fields for uid in uids]
+    item = {"type": "message", "content": "see", "sender": "end_user", "attachments": files}
+    body = {"conversation": {"conversation_id": conversation_id}, "items": [item]}
+    return await person.post(BATCH, body)
+
+
+async def state_of(house: House, path: str) -> str:
+    """Read an upload's state in its row."""
+    ((state,),) = await house.rows("SELECT state FROM uploads WHERE uid = $1", path.split("/")[-2])
+    return str(state)
+
+
+def own_objects(house: House, person: Person) -> set[str]:
+    """Return the keys of a person's objects that are finished."""
+    return {k for k in house.objects() if k.startswith(f"blobs/{person.access.agent_id}/")}
+
+
+def unfinished(house: House) -> set[str]:
+    """Return the files that hold unfinished uploads, of everybody."""
+    return house.unfinished_uploads()
