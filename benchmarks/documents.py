@@ -153,6 +153,15 @@ def _fill_sqlite(path: Path) -> None:
 class _Postgres:
     url: str
     data: Path
+    pid: int
+
+
+@dataclass(frozen=True)
+class Documents:
+    """A server with all documents, and the processes whose CPU an answer takes."""
+
+    server: Server
+    pids: tuple[int, ...]
 
 
 @contextlib.contextmanager
@@ -171,7 +180,7 @@ def postgresql_documents() -> Generator[_Postgres]:
             pass
         asyncio.run(_fill_postgresql(url))
         print(f"(filled PostgreSQL in {time.monotonic() - started:.0f} s)", flush=True)
-        yield _Postgres(url, data)
+        yield _Postgres(url, data, postgres.supervisor_pid)
 
 
 async def _fill_postgresql(url: str) -> None:
@@ -198,11 +207,14 @@ async def _fill_postgresql(url: str) -> None:
 
 
 @contextlib.contextmanager
-def document_servers() -> Generator[dict[str, Server]]:
+def document_servers() -> Generator[dict[str, Documents]]:
     """Run the server on both databases."""
     with (
         agentsight(sqlite_documents()) as lite,
         postgresql_documents() as postgres,
         agentsight(postgres.data, database_url=postgres.url) as pg,
     ):
-        yield {"SQLite": lite, "PostgreSQL": pg}
+        yield {
+            "SQLite": Documents(lite, (lite.process.pid,)),
+            "PostgreSQL": Documents(pg, (pg.process.pid, postgres.pid)),
+        }

@@ -73,7 +73,7 @@ class Server:
 
     def cpu_ns(self) -> int:
         """Return the CPU time of the process and its children so far."""
-        return sum(_cpu_ns(pid) for pid in process_tree(self.process.pid))
+        return cpu_ns(self.process.pid)
 
 
 def process_tree(pid: int) -> list[int]:
@@ -85,6 +85,11 @@ def process_tree(pid: int) -> list[int]:
                 text = Path(f"/proc/{parent}/task/{task}/children").read_text()
                 found += [int(child) for child in text.split()]
     return found
+
+
+def cpu_ns(*pids: int) -> int:
+    """Return the CPU time of processes and all below them so far."""
+    return sum(_cpu_ns(child) for pid in pids for child in process_tree(pid))
 
 
 def _cpu_ns(pid: int) -> int:

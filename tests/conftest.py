@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from hypothesis import settings
 
 import agentsight.server.db as db_package
 from agentsight.server.db import Database, open_database
+from tests.support.databases import fresh_database
 from tests.support.postgres import PostgresServer, TestDatabases, run_sql
 from tests.support.seaweed import own_seaweed, seaweed
 
@@ -73,15 +73,8 @@ def dialect(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def database_url(dialect: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """Give the address of a fresh database with the schema and no rows, once for each kind."""
-    if dialect == "sqlite":
-        path = tmp_path / "agentsight.db"
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
-        yield f"sqlite:///{path}"
-        return
-    databases: TestDatabases = request.getfixturevalue("postgres_databases")
-    url = databases.create()
-    yield url
-    databases.drop(url)
+    with fresh_database(request, dialect, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

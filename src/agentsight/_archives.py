@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -84,9 +85,10 @@ def fetch_zip(
         OSError: the file cannot be written.
     """
     target = os.path.abspath(path)
-    part = f"{target}.part"
+    # A name of its own, made anew: what is there already, a link to elsewhere too, is not written.
+    part = f"{target}.{secrets.token_hex(4)}.part"
     try:
-        with (yield from locally(lambda: open(part, "wb"))) as stream:
+        with (yield from locally(lambda: open(part, "xb"))) as stream:
             n_bytes = yield from fetch_zip_into(reference, stream, progress)
         yield from locally(lambda: os.replace(part, target))
     except BaseException:

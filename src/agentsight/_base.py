@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -66,6 +67,9 @@ class BaseClient:
         """After a fork: a lock may be held by a thread that is not there."""
         self._settings_lock = threading.RLock()
 
+    def _end_with_process(self) -> None:
+        """Let go of what only the end of the process can let go of."""
+
     @property
     def config(self) -> Config:
         """The settings in force.
@@ -126,6 +130,12 @@ class SyncClient(BaseClient):
         super()._begin_in_child()
         if self._transport is not None:
             self._transport.begin_in_child()
+
+    def _end_with_process(self) -> None:
+        # A daemon thread's request under way is not waited for: it keeps its connections.
+        if self._is_default:
+            with contextlib.suppress(OSError):
+                SyncClient.close(self)
 
     def close(self) -> None:
         """Close the connections. The client can be used again and then opens new ones.

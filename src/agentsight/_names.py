@@ -36,6 +36,7 @@ def safe_name(given: str) -> str:
     stem, ending = split_name(text)
     if _DEVICE.fullmatch(text.partition(".")[0].rstrip()):
         stem = f"_{stem}"
+    stem = stem[:_MAX_NAME_BYTES]  # a character has a byte at least
     while len(f"{stem}{ending}".encode()) > _MAX_NAME_BYTES:
         stem = stem[:-1]
     return f"{stem.rstrip()}{ending}" or "file"

@@ -61,6 +61,12 @@ def _report_unsent() -> None:
         )
 
 
+def _close_defaults() -> None:
+    """Close what the default clients hold: nobody else does, and nobody can be blamed for it."""
+    for client in list(_clients):
+        client._end_with_process()  # pyright: ignore[reportPrivateUsage] - our own, in one house
+
+
 def _sum(one: Unsent, other: Unsent) -> Unsent:
     return Unsent(one.n_items + other.n_items, one.n_conversations + other.n_conversations)
 
@@ -75,5 +81,6 @@ if hasattr(os, "register_at_fork"):
 
 
 # Registered with the import, so that it runs after what applications register later: theirs may
-# still flush.
+# still flush. The last registered runs first: connections are closed last.
+atexit.register(_close_defaults)
 atexit.register(_report_unsent)

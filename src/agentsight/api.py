@@ -85,7 +85,8 @@ class AgentSightAPI(SyncClient):
             metadata: `key:value,key2:value2`; a dotted key goes into nested objects.
             started_at_after: ISO text or a datetime; without an offset it is UTC.
             page_size: 10 by default, at most 100.
-            extra_params: any further filter of the server, such as `customer_id__icontains`. One
+            extra_params: any further filter of the server, such as `attachment_contains` (in a
+                file's name or in the text inside it, without case) or `customer_id__icontains`. One
                 that the server does not know changes nothing, and a WARNING in the log names it.
 
         Returns:

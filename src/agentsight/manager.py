@@ -136,7 +136,8 @@ class ConversationManager(SyncClient):
                 `restore_attachment` undoes it within the server's grace period.
 
         Returns:
-            The receipt, as `erase_conversation`.
+            `{"uid", "is_deleted", "deleted_at", "erased_after"}`; with `erase` the receipt, as
+            `erase_conversation` returns it.
 
         Raises:
             NotFoundException: there is none, or it is already deleted.

@@ -121,6 +121,7 @@ def test_store_functions_take_an_access_after_the_transaction() -> None:
         "forget_blob": "for an agent whose blob the same unit removes",
         "forget_expired": "background work, for all agents",
         "forget_jobs": "for an agent whose blob the same unit removes",
+        "forget_none": "the operator, for the agent whose blob was read by its access",
         "found_by_uid": "a link's signature is what grants it",
         "go_on_merging": "the index is one for all agents",
         "going": "background work: a removal goes on by its receipt",

@@ -6,12 +6,14 @@ What is inert shows and plays; what could run is downloaded and does not.
 from __future__ import annotations
 
 import base64
+import io
 import mimetypes
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Download, Error, Page, Response
 
 from tests.support.browser import Stage
@@ -46,12 +48,20 @@ def attacks(target: str) -> dict[str, bytes]:
     }
 
 
+def large_png(edge: int) -> bytes:
+    """Make a picture that is larger than any window."""
+    out = io.BytesIO()
+    Image.new("L", (edge, edge), 200).save(out, "PNG")
+    return out.getvalue()
+
+
 @pytest.fixture(scope="module")
 def links(server: LiveServer, stage: Stage) -> dict[str, str]:
     """Store every file and return the links of the one call by name."""
     agent = server.make_agent()
     made = server.post_json("/api/conversations/", {"conversation_id": "c"}, key=agent.write_key)
     files = {path.name: path.read_bytes() for path in DATA.iterdir()} | attacks(stage.base_url)
+    files["large.png"] = large_png(2000)
     body: dict[str, Any] = {
         "conversation": made.json["id"], "sender": "agent", "metadata": {},
         "timestamp": "2026-11-22T19:13:21Z",
@@ -90,6 +100,24 @@ def test_a_picture_shows(page: Page, links: dict[str, str], name: str) -> None:
     page.goto(links[name])
     width, height = page.eval_on_selector("img", "e => [e.naturalWidth, e.naturalHeight]")
     assert (width, height) == (200, 133)
+
+
+def test_a_picture_stands_in_the_middle(page: Page, links: dict[str, str]) -> None:
+    """A small one is centred, a large one fits the window, and the console has no complaint."""
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.set_viewport_size({"width": 600, "height": 300})
+    for name, width, height in (("sample.png", 200, 133), ("large.png", 300, 300)):
+        page.goto(links[name])
+        page.wait_for_function(
+            "height => document.images[0].getBoundingClientRect().height === height", arg=height
+        )
+        box = page.locator("img").bounding_box()
+        assert box is not None
+        assert (box["width"], box["height"]) == (width, height)
+        assert box["x"] == (600 - width) / 2
+        assert box["y"] == pytest.approx((300 - height) / 2, abs=1)
+    assert said == []
 
 
 @pytest.mark.parametrize("name", SOUNDS + VIDEOS)

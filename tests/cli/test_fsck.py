@@ -32,8 +32,8 @@ def test_it_says_what_is_wrong_and_mends_it_on_request(tmp_path: Path) -> None:
         assert run_command("fsck", "--data", str(data)).returncode == 0  # too young to judge
         done = run_command("fsck", "--data", str(data), "--older-than", "0")
         assert done.returncode == 1
-        assert "1 objects that no row names, 8 bytes" in done.stdout
-        assert "--repair removes them" in done.stdout
+        assert "1 object that no row names, 8 bytes" in done.stdout
+        assert "--repair removes what no row names" in done.stdout
         assert orphan.exists()
         done = run_command("fsck", "--data", str(data), "--older-than", "0", "--repair", "--json")
         assert done.returncode == 0

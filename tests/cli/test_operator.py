@@ -111,7 +111,9 @@ def test_the_audit_log_and_the_quarantine(tmp_path: Path) -> None:
     assert {(r["who"], r["action"], r["what"]) for r in records} == {("link", "open", "attachment")}
     assert sum(r["n"] for r in records) == 2
     listed = run_command("audit", "list", "--subject", sha256, "--since", "2026-01-01", *at)
-    assert [line.split()[3] for line in listed.stdout.splitlines()[1:]] == ["release", "quarantine"]
+    records = [line.split() for line in listed.stdout.splitlines()[1:]]
+    assert [record[3] for record in records] == ["release", "quarantine"]
+    assert all("operator" in record for record in records)
     wrong = run_command("audit", "list", "--since", "yesterday", *at)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     nobody = run_command("audit", "list", "--agent", "nobody", *at)
@@ -136,3 +138,17 @@ def test_scans_need_a_daemon(tmp_path: Path) -> None:
     [line] = [text for text in doctor.stdout.splitlines() if " scans " in text]
     assert line.startswith("fail")
     assert "1 file waits to be scanned" in line
+
+
+def test_previews_are_tried_again(tmp_path: Path) -> None:
+    """Files that have all their type can have are left alone, but with --all."""
+    data, key = tmp_path / "data", generate_key()
+    at = ("--data", str(data))
+    with serving(*at, AGENTSIGHT_INIT_KEY=key, AGENTSIGHT_EXAMINE="false") as server:
+        add_file(server, key)
+    without = run_command("previews", "retry", *at, AGENTSIGHT_EXAMINE="false")
+    assert (without.returncode, "AGENTSIGHT_EXAMINE" in without.stderr) == (1, True)
+    queued = run_command("previews", "retry", *at)
+    assert (queued.returncode, "0 files will be" in queued.stderr) == (0, True), queued.stderr
+    queued = run_command("previews", "retry", "--all", *at)
+    assert (queued.returncode, "1 file will be" in queued.stderr) == (0, True), queued.stderr

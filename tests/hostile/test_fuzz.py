@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
+from agentsight.server.attachments.filters import DESCRIPTIONS as FILE_FILTERS
 from agentsight.server.conversations.filters import DESCRIPTIONS
 from tests.support.http import JSON, House, People, encode_form, path_of
 
@@ -49,7 +50,9 @@ def shape_is_known(answer: Any) -> bool:
 @QUICK
 @given(
     query=st.dictionaries(
-        st.sampled_from(sorted(DESCRIPTIONS)) | texts.filter(bool), texts, max_size=4
+        st.sampled_from(sorted({*DESCRIPTIONS, *FILE_FILTERS})) | texts.filter(bool),
+        texts,
+        max_size=4,
     )
 )
 async def test_filters(house: House, people: People, query: dict[str, str]) -> None:
@@ -60,7 +63,7 @@ async def test_filters(house: House, people: People, query: dict[str, str]) -> N
         f"{quote(value.encode('utf-8', 'surrogatepass'))}"
         for name, value in query.items()
     )
-    for url in ("/api/conversations/", "/api/conversations/lookup/"):
+    for url in ("/api/conversations/", "/api/conversations/lookup/", "/api/v1/attachments/"):
         answer = await people.alice.writer.send("GET", f"{url}?{text}")
         assert shape_is_known(answer), (answer.status, text)
 
@@ -194,6 +197,12 @@ def draw_cases(strategy: Any, n_examples: int) -> list[Any]:
     with contextlib.suppress(Unsatisfiable):  # nothing can be wrong about a route without input
         collect()
     return cases
+
+
+@schemathesis.serializer("application/offset+octet-stream")
+def send_as_it_is(_context: Any, value: Any) -> Any:
+    """Send the bytes of an upload: what is drawn for them is a text."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 
 
 async def run_schemathesis(house: House, people: People, n_examples: int) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 import threading
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,7 @@ from agentsight.types import DownloadedFile
 from tests.journeys.conftest import StartServer
 from tests.support.cutting import Cut, CuttingRelay
 from tests.support.raw_sql import read_rows, run_statements
-from tests.support.server import LiveServer
+from tests.support.server import LiveServer, bare_environment
 
 MB = 1_000_000
 
@@ -69,19 +71,6 @@ class _Watched:
         return getattr(self._transport, name)
 
 
-def until_free(server: LiveServer) -> Runtime:
-    """Wait for writers that were cut off to let go, in place of as long as the server asks for."""
-
-    def sleep(_seconds: float) -> None:
-        deadline = time.monotonic() + 30
-        query = "SELECT count(*) FROM uploads WHERE leased_until > 0 AND state = 'pending'"
-        while read_rows(server.database_url, query) != [(0,)]:
-            assert time.monotonic() < deadline
-            threading.Event().wait(0.05)
-
-    return Runtime(sleep=sleep)
-
-
 def test_a_large_file_goes_up_and_comes_down_and_its_copy_costs_nothing(
     server: LiveServer, tmp_path: Path
 ) -> None:
@@ -113,7 +102,10 @@ def test_another_agent_s_bytes_are_not_here(server: LiveServer, tmp_path: Path) 
 
 
 def test_an_upload_goes_on_where_it_was_cut(server: LiveServer, tmp_path: Path) -> None:
-    """Three cuts cost what was on its way: what the server had on its disk is never sent again."""
+    """Three cuts cost what was on its way: what the server had taken is never sent again, and its
+    first answer says how much that was.
+    """
+    waits: list[float] = []
     agent = server.make_agent()
     path = random_file(tmp_path / "a.bin", 20 * MB)
     cuts = [Cut("up", 15 * MB), Cut("up", 2 * MB), Cut("up", MB)]
@@ -122,15 +114,54 @@ def test_an_upload_goes_on_where_it_was_cut(server: LiveServer, tmp_path: Path) 
         ConversationTracker(agent.write_key, endpoint=relay.url) as tracker,
     ):
         watched = _Watched(tracker)
-        tracker.runtime = until_free(server)
+        tracker.runtime = Runtime(sleep=waits.append)
         tracker.get_or_create_conversation("c")
         tracker.track_attachments([path])
         assert tracker.send_tracked_data()["summary"]["errors"] == 0
         assert relay.cuts == []
-    assert watched.offsets[0] == 0
-    assert watched.offsets[-1] > 8 * MB
+    assert max(waits, default=0) < 2
+    assert watched.offsets == sorted(watched.offsets)
+    assert watched.offsets[1] > 8 * MB
+    assert relay.n_passed["up"] < 30 * MB
     with AgentSightAPI(agent.read_key, server.base_url) as api:
         assert same(api.download_attachments("c", tmp_path / "out"), path)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_client_that_was_stopped_goes_on_where_it_stopped(
+    server: LiveServer, tmp_path: Path, how: signal.Signals
+) -> None:
+    """The same command again sends the rest, as Ctrl-C says; so does any process of the SDK."""
+    agent = server.make_agent()
+    path = random_file(tmp_path / "a.bin", 30 * MB)
+    with CuttingRelay(server.base_url) as relay:
+        relay.hold_after = 20 * MB
+        with run_upload(relay.url, agent.write_key, path) as client:
+            assert relay.stopped.wait(60)
+            client.send_signal(how)
+            said = client.communicate(timeout=60)[1]
+    if how is signal.SIGINT:
+        assert client.returncode == 130
+        assert "the same command goes on with what is missing" in said
+    with (
+        CuttingRelay(server.base_url) as relay,
+        run_upload(relay.url, agent.write_key, path) as client,
+    ):
+        said = client.communicate(timeout=60)[1]
+        assert client.returncode == 0, said
+        assert relay.n_passed["up"] < 14 * MB
+    with AgentSightAPI(agent.read_key, server.base_url) as api:
+        assert same(api.download_attachments("c", tmp_path / "out", check=True), path)
+
+
+def run_upload(url: str, key: str, path: Path) -> subprocess.Popen[str]:
+    """Start `agentsight attachments upload`."""
+    program = str(Path(sys.executable).with_name("agentsight"))
+    return subprocess.Popen(
+        [program, "attachments", "upload", "c", str(path), "--endpoint", url],
+        env=bare_environment() | {"AGENTSIGHT_API_KEY": key},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -18,6 +18,18 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import pytest
 
 from agentsight import AgentSightAPI, ConversationTracker
+from agentsight._base import Runtime
+from agentsight.server.db import open_database, sql
+from tests.journeys.test_uploads import (
+    MIB,
+    announce,
+    half_sent,
+    offset_of,
+    refer,
+    wait_for_offset,
+)
+from tests.journeys.test_uploads import send as put_piece
+from tests.support.cutting import Cut, CuttingRelay
 from tests.support.postgres import TestDatabases
 from tests.support.seaweed import Seaweed
 from tests.support.server import Answer, LiveServer, bare_environment, open_link
@@ -123,6 +135,57 @@ def test_every_file_goes_in_and_comes_out(
         found = api.download_attachments("c", out)
     assert [file.path.read_bytes() for file in found] == [path.read_bytes() for path in paths]
     assert not (server.data_dir / "files").exists()
+
+
+@pytest.mark.parametrize(("dialect", "n_workers"), [("sqlite", 1), ("postgresql", 2)])
+def test_an_upload_goes_on_where_it_was_cut(
+    start_on_s3: StartOnS3, seaweed: Seaweed, tmp_path: Path, n_workers: int
+) -> None:
+    """What the server had taken is in the bucket, parts and the tail after them, whoever of the
+    workers took it: it is not sent again.
+    """
+    server = start_on_s3(seaweed, workers=n_workers)
+    agent = server.make_agent()
+    path = tmp_path / "a.bin"
+    path.write_bytes(os.urandom(30 * MB))
+    waits: list[float] = []
+    cuts = [Cut("up", 20 * MB), Cut("up", 3 * MB)]
+    with (
+        CuttingRelay(server.base_url, cuts) as relay,
+        ConversationTracker(agent.write_key, endpoint=relay.url) as tracker,
+    ):
+        tracker.runtime = Runtime(sleep=waits.append)
+        tracker.get_or_create_conversation("c")
+        tracker.track_attachments([path])
+        assert tracker.send_tracked_data()["summary"]["errors"] == 0
+        assert relay.cuts == []
+        assert relay.n_passed["up"] < 45 * MB
+    assert max(waits, default=0) < 2
+    [row] = files_of(server, agent.read_key, "c")
+    assert open_link(row["file_url"]).body == path.read_bytes()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("dialect", ["sqlite"])
+async def test_a_crash_in_the_middle_of_an_upload_costs_a_part(
+    start_on_s3: StartOnS3, seaweed: Seaweed
+) -> None:
+    """After SIGKILL and a restart the upload stands at its last whole part, and goes on there."""
+    server = start_on_s3(seaweed)
+    agent, data = server.make_agent(), os.urandom(24 * MIB)
+    url = announce(server, agent, data)["upload_url"]
+    with half_sent(server, agent, url, data, 20 * MIB):
+        wait_for_offset(server, agent, url, 8 * MIB)
+        server.kill()
+    server.start()
+    async with await open_database(server.database_url) as db:  # ten seconds later
+        statement = sql("UPDATE uploads SET leased_until = 0 WHERE uid = $1")
+        await db.write(lambda tx: tx.execute(statement, url.split("/")[-2]))
+    offset = offset_of(server, agent, url)
+    assert offset in (8 * MIB, 16 * MIB)
+    assert put_piece(server, agent, url, offset, data[offset:]).status == 204
+    row = refer(server, agent, url.split("/")[-2])
+    assert open_link(row["file_url"]).body == data
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from agentsight.server.attachments.presentation import SANDBOX
 from tests.proxies.house import (
     House,
     build_house,
@@ -96,7 +97,7 @@ def test_ranges_are_cut_by_nginx(house: House) -> None:
     part = through(house, "GET", url, headers={"Range": "bytes=2-4"})
     assert (part.status, part.body) == (206, b"234")
     assert part.headers["content-range"] == "bytes 2-4/10"
-    assert part.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert part.headers["content-security-policy"] == SANDBOX
     assert through(house, "GET", url, headers={"Range": "bytes=99-"}).status == 416
     several = through(house, "GET", url, headers={"Range": "bytes=0-1,4-5"})
     assert (several.status, several.body) == (200, b"0123456789")

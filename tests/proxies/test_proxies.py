@@ -10,6 +10,7 @@ import json
 import random
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -59,6 +60,18 @@ def test_it_answers_json_and_an_error_in_its_shape(house: House) -> None:
     assert through(house, "GET", "/readyz").json["status"] == "ok"
     refused = through(house, "GET", "/api/conversations/")
     assert (refused.status, refused.json["code"]) == (401, "not_authenticated")
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/metrics/", "//metrics", "/%6detrics", "/a/../metrics"]
+)
+def test_the_counters_stay_inside(house: House, path: str) -> None:
+    """However the path is written, the proxy answers it, and the server tells whoever asks it."""
+    answer = through(house, "GET", path)
+    assert (answer.status, answer.json["code"]) == (404, "not_found")
+    assert b"agentsight_" not in answer.body
+    with urllib.request.urlopen(f"{house.server.base_url}/metrics") as own:
+        assert b"agentsight_uploads_total" in own.read()
 
 
 def test_next_links_begin_with_the_public_address(house: House) -> None:

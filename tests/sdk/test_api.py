@@ -112,10 +112,12 @@ def test_filters_become_query_parameters(api: AgentSightAPI, server: ScriptServe
         started_at_before="2026-11-23",
         metadata="plan:pro,a.b:c",
         feedback_sentiment="positive",
+        attachment_contains="blue chairs",
         customer_id__icontains="x",
         full=False,
     )
     assert sorted(server.seen[0].params) == [
+        ("attachment_contains", "blue chairs"),
         ("customer_id", "ada & co"),
         ("customer_id__icontains", "x"),
         ("feedback_sentiment", "positive"),

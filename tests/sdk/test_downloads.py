@@ -511,6 +511,19 @@ def test_a_zip_that_never_comes_leaves_nothing(
     assert contents(tmp_path) == {"a.zip": b"before"}
 
 
+def test_a_zip_on_its_way_writes_over_nothing(
+    api: AgentSightAPI, zip_script: list[Answer], tmp_path: Path
+) -> None:
+    """Neither what has a name like its own, nor what a link of such a name leads to."""
+    (tmp_path / "victim").write_bytes(b"mine")
+    (tmp_path / "a.zip.part").symlink_to(tmp_path / "victim")
+    zip_script.append(Answer(200, b"the whole"))
+    api.download_attachments_zip("a/b", tmp_path / "a.zip")
+    assert (tmp_path / "victim").read_bytes() == b"mine"
+    assert (tmp_path / "a.zip.part").is_symlink()
+    assert (tmp_path / "a.zip").read_bytes() == b"the whole"
+
+
 def test_a_zip_comes_awaited_too(
     server: ScriptServer, zip_script: list[Answer], tmp_path: Path
 ) -> None:

@@ -71,3 +71,9 @@ def test_the_ending_stays_at_the_end() -> None:
     assert free_name("a.txt", {"a.txt", "a (2).txt"}) == ("a (3).txt", 3)
     assert free_name("README", {"readme"}) == ("README (2)", 2)
     assert safe_name("x" * 300 + ".pdf").endswith("x.pdf")
+
+
+def test_a_name_of_megabytes_is_cut_at_once() -> None:
+    """A server that makes up names cannot keep its client busy for hours."""
+    name = safe_name("x" * 5_000_000 + ".pdf")
+    assert name == "x" * 236 + ".pdf"

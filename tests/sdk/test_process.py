@@ -94,6 +94,73 @@ def test_a_process_with_nothing_left_ends_in_silence(tmp_path: Path, code: str) 
     assert run(code + check, tmp_path) == ""
 
 
+USE_DEFAULTS = (
+    "from agentsight import agentsight_api as a, conversation_manager as m\n"
+    "from agentsight import conversation_tracker as t\n"
+    "a.fetch_conversation(7); m.mark_conversation(7, True)\n"
+    "t.get_or_create_conversation('a'); t.flush()\n"
+    "assert all(client._transport.is_open for client in (a, m, t))\n"
+)
+ALL_WARNINGS = {"PYTHONWARNINGS": "always::ResourceWarning", "PYTHONDEVMODE": "1"}
+
+
+def answer_all(seen: Seen) -> Answer:
+    return store_all(seen) if seen.path.endswith("/batch/") else Answer(200, {"id": 7})
+
+
+def test_the_default_clients_close_their_connections_at_the_end(
+    server: ScriptServer, tmp_path: Path
+) -> None:
+    """Nobody is to close what nobody made: no warning of a socket, whoever looks for them."""
+    server.script = answer_all
+    assert run(USE_DEFAULTS, tmp_path, AGENTSIGHT_API_ENDPOINT=server.url, **ALL_WARNINGS) == ""
+
+
+def test_the_end_does_not_wait_for_a_request_of_a_daemon_thread(
+    server: ScriptServer, tmp_path: Path
+) -> None:
+    """Its connection is left to it; the process ends while the server still thinks."""
+    gate = Gate()
+
+    def answer(seen: Seen) -> Answer:
+        if seen.method == "GET":
+            return gate(seen)
+        assert gate.arrived.wait(timeout=30)
+        return Answer(200, {"id": 7})
+
+    server.script = answer
+    code = (
+        "import threading\n"
+        "from agentsight import agentsight_api as a, conversation_manager as m\n"
+        "threading.Thread(target=a.fetch_conversation, args=(7,), daemon=True).start()\n"
+        "m.mark_conversation(7, True)\n"
+    )
+    try:
+        run(code, tmp_path, AGENTSIGHT_API_ENDPOINT=server.url)
+    finally:
+        gate.opened.set()
+
+
+@needs_fork
+def test_a_child_s_end_leaves_the_parents_connections_alone(
+    server: ScriptServer, tmp_path: Path
+) -> None:
+    """The parent goes on over the connection that it had."""
+    server.script = answer_all
+    fork = (
+        "import os, sys\n"
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    sys.exit(0)\n"
+        "assert os.waitpid(pid, 0)[1] == 0\n"
+        "before = a._transport._client\n"
+        "a.fetch_conversation(7)\n"
+        "assert a._transport._client is before\n"
+    )
+    run(USE_DEFAULTS + fork, tmp_path, AGENTSIGHT_API_ENDPOINT=server.url)
+    assert len(server.seen) == 4
+
+
 @needs_fork
 def test_a_child_does_not_report_what_its_parent_tracked(tmp_path: Path) -> None:
     """It reports its own; the parent's are the parent's."""

@@ -339,7 +339,7 @@ def test_a_limit_that_the_batch_meets_costs_the_files_and_not_the_message(
     assert report["items"][1]["attachments_failed"][0]["filename"] == "a.txt"
 
 
-@pytest.mark.parametrize(("status", "code"), [(503, "storage_unavailable"), (507, "storage_full")])
+@pytest.mark.parametrize(("status", "code"), [(503, "storage_unavailable"), (503, "storage_full")])
 def test_where_the_store_is_away_everything_waits(
     tracker: ConversationTracker, server: ScriptServer, shelf: Shelf, status: int, code: str
 ) -> None:

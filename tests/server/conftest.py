@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.server.library import Library
+from tests.support.databases import fresh_database
 from tests.support.http import House, People, TestClock, make_settings, open_house, open_parts
-from tests.support.postgres import TestDatabases
-
-
-@pytest.fixture(scope="session")
-def shared_databases(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> dict[str, str]:
-    """Keep the address of the database that tests of one kind share."""
-    return {}
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
@@ -29,16 +20,9 @@ async def shared_house(
 ) -> AsyncIterator[House]:
     """Run one application on each kind of database for all tests that can share it."""
     folder: Path = tmp_path_factory.mktemp("house")
-    if request.param == "sqlite":
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), folder / "agentsight.db")
-        async with open_house(f"sqlite:///{folder / 'agentsight.db'}", folder) as house:
+    with fresh_database(request, request.param, folder) as url:
+        async with open_house(url, folder) as house:
             yield house
-        return
-    databases: TestDatabases = request.getfixturevalue("postgres_databases")
-    url = databases.create()
-    async with open_house(url, folder) as house:
-        yield house
-    databases.drop(url)
 
 
 @pytest.fixture
@@ -60,14 +44,6 @@ async def library(
     """Open the parts of a server without its application, on each kind of database."""
     folder: Path = tmp_path_factory.mktemp("library")
     clock = TestClock()
-    databases: TestDatabases | None = None
-    if request.param == "sqlite":
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), folder / "agentsight.db")
-        url = f"sqlite:///{folder / 'agentsight.db'}"
-    else:
-        databases = request.getfixturevalue("postgres_databases")
-        url = databases.create()
-    async with open_parts(make_settings(url, folder), clock) as parts:
-        yield Library(parts, House(None, parts, clock))
-    if databases is not None:
-        databases.drop(url)
+    with fresh_database(request, request.param, folder) as url:
+        async with open_parts(make_settings(url, folder), clock) as parts:
+            yield Library(parts, House(None, parts, clock))

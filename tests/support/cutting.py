@@ -35,6 +35,8 @@ class CuttingRelay:
         self.n_passed: dict[Direction, int] = {"up": 0, "down": 0}
         self.stop_after: int | None = None
         """From so many bytes down on, nothing passes any more, and nothing is closed."""
+        self.hold_after: int | None = None
+        """From so many bytes up on likewise: a client that is stopped then is stopped half-way."""
         self.stopped = threading.Event()
         self._is_over = threading.Event()
         self._lock = threading.Lock()
@@ -93,6 +95,10 @@ class CuttingRelay:
                     self.n_passed[direction] += len(chunk)
                 n_here += len(chunk)
                 target.sendall(chunk)
+                is_held = self.hold_after is not None and self.n_passed["up"] >= self.hold_after
+                if is_held and direction == "up":
+                    self.stopped.set()
+                    self._is_over.wait()
                 if self.stop_after is not None and self.n_passed["down"] >= self.stop_after:
                     self.stopped.set()
                     self._is_over.wait()

@@ -205,9 +205,12 @@ class _Exchange:
         self._body: list[bytes] = []
         self._n_body_messages = 0
         self._is_complete = False
+        self._ended = asyncio.Event()
         self.n_pulled = 0
 
     async def receive(self) -> dict[str, Any]:
+        if self._is_ended and not self._is_cut:
+            await self._ended.wait()  # the caller stays until it has its answer
         if self._is_complete or self._is_ended:
             return {"type": "http.disconnect"}
         for piece in self._pieces:
@@ -232,6 +235,8 @@ class _Exchange:
         self._body.append(bytes(message.get("body", b"")))
         self._n_body_messages += 1
         self._is_complete = not message.get("more_body", False)
+        if self._is_complete:
+            self._ended.set()
 
     def answer(self) -> Answer:
         assert self._is_complete, "the application ended without an answer"

@@ -35,9 +35,23 @@ class Meddler:
         self.n_cuts = 0
         self.swallow: Callable[[str], bool] = lambda _head: False
         self.answer: Callable[[str], bytes | None] = lambda _head: None
+        self._connections: set[asyncio.Task[None]] = set()
 
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection: one request, so that every request is seen."""
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection in a task that we hold: one that nobody holds may be collected."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def close(self) -> None:
+        """End the connections that are still open."""
+        open_ones = list(self._connections)
+        for task in open_ones:
+            task.cancel()
+        await asyncio.gather(*open_ones, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one request and hang up, so that every request is seen."""
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             text = head.decode("latin-1")
@@ -96,11 +110,12 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def meddling_with(target: str) -> AsyncGenerator[Meddler]:
     """Run a proxy to `target` on a free loopback port."""
     meddler = Meddler(target)
-    server = await asyncio.start_server(meddler.handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(meddler.accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     meddler.endpoint = f"http://127.0.0.1:{port}"
     try:
         yield meddler
     finally:
         server.close()
+        await meddler.close()
         await server.wait_closed()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +45,8 @@ def run_on_instance(
     settings = read_settings(arguments)
     with explained(missing):
         name_database(settings)
+        import asyncio
+
         from agentsight.server.db.migrate import check_schema
         from agentsight.server.settings import hide_password
 

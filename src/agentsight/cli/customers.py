@@ -128,7 +128,10 @@ def run_erase(arguments: argparse.Namespace) -> int:
 def _again(arguments: argparse.Namespace) -> str:
     import shlex
 
-    return f"agentsight customers erase {shlex.quote(arguments.customer_id)} --yes"
+    customer_id = shlex.quote(arguments.customer_id)
+    if arguments.customer_id.startswith("-"):  # else it would be taken for a flag
+        return f"agentsight customers erase --yes -- {customer_id}"
+    return f"agentsight customers erase {customer_id} --yes"
 
 
 def print_receipt(receipt: ReceiptShape) -> None:

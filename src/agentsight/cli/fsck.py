@@ -63,9 +63,12 @@ async def _check(parts: Parts, _access: Access, arguments: argparse.Namespace) -
 
 
 def _shown(report: Report) -> str:
+    from agentsight.server.fsck.model import counted
+
     lines = [
-        f"{report.n_blobs} files with {report.size_bytes} bytes, {report.n_objects} objects looked"
-        " at."
+        f"{counted(report.n_blobs, 'file', 'files')} with"
+        f" {counted(report.size_bytes, 'byte', 'bytes')},"
+        f" {counted(report.n_objects, 'object', 'objects')} looked at."
     ]
     for fault in report.faults.values():
         lines += _lines(fault)
@@ -75,11 +78,11 @@ def _shown(report: Report) -> str:
 
 
 def _lines(fault: Fault) -> list[str]:
-    from agentsight.server.fsck.model import REMEDIES, TEXTS
+    from agentsight.server.fsck.model import REMEDIES, TEXTS, counted
 
     mended = f", {fault.n_repaired} mended" if fault.n_repaired else ""
-    size = f", {fault.size_bytes} bytes" if fault.size_bytes else ""
-    lines = [f"{fault.n_found} {TEXTS[fault.kind]}{size}{mended}"]
+    size = f", {counted(fault.size_bytes, 'byte', 'bytes')}" if fault.size_bytes else ""
+    lines = [f"{counted(fault.n_found, *TEXTS[fault.kind])}{size}{mended}"]
     if fault.n_repaired < fault.n_found:
         lines.append(f"  -> {REMEDIES[fault.kind]}")
     lines += [f"     {example}" for example in fault.examples]

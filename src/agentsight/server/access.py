@@ -1,13 +1,13 @@
 """Who asks, and what they may see and do: the first argument of every store function.
 
-An `Access` is made at the door (a key, a link, a job) and never widened. Whoever may not see a
-thing gets the same 404 as for a thing that does not exist, so stores ask only for what the caller
-may see.
+An `Access` is made at the door (a key, a link, a command, a job) and never widened. Whoever may not
+see a thing gets the same 404 as for a thing that does not exist, so stores ask only for what the
+caller may see.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Flag, auto
 from functools import lru_cache
 from typing import Literal
@@ -17,7 +17,7 @@ from agentsight.server.ids import AgentId, ClientId, KeyId, OrganisationId
 NO_AGENT = AgentId(0)
 """No row has it: a store function that forgets a wider scope shows nothing, not everything."""
 
-PrincipalKind = Literal["key", "user", "share", "embed", "link", "job"]
+PrincipalKind = Literal["key", "user", "share", "embed", "link", "operator", "job"]
 
 
 class Permission(Flag):
@@ -41,7 +41,7 @@ class Access:
     """One caller's reach: a principal, its scope, its permissions.
 
     `agent_id` is the scope of keys, links and jobs; users of an organisation or client have none.
-    `principal_uid` names the key or user in the audit log; links and jobs have none.
+    `principal_uid` names the key or user in the audit log; links, the operator and jobs have none.
     """
 
     principal: PrincipalKind
@@ -57,11 +57,20 @@ class Access:
         """Say whether every flag of `permission` is granted."""
         return permission in self.permissions
 
+    def within(self, agent_id: AgentId) -> Access:
+        """Narrow the scope to one agent, of those that a store found under this access."""
+        return replace(self, agent_id=agent_id, agent_uid="")
 
-def job_access(organisation_id: OrganisationId, agent_id: AgentId = NO_AGENT) -> Access:
-    """Make the access of our own command line and background work, within one organisation."""
+
+def job_access(
+    organisation_id: OrganisationId,
+    agent_id: AgentId = NO_AGENT,
+    *,
+    principal: Literal["job", "operator"] = "job",
+) -> Access:
+    """Make the access of our own background work or command line, within one organisation."""
     return Access(
-        "job",
+        principal,
         Permission.READ | Permission.WRITE | Permission.ADMIN,
         organisation_id,
         agent_id=agent_id,

@@ -20,6 +20,7 @@ from agentsight.server.problems import Problem
 from agentsight.server.web.bodies import BodyBudget
 from agentsight.server.web.errors import log_problem, problem_body, problem_headers, to_problem
 from agentsight.server.web.lingering import Lingering, is_large_body
+from agentsight.server.web.sending import send_body, send_start
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _WEIGHT = re.compile(r"(?:^|;)\s*q=([01](?:\.[0-9]{0,3})?)\s*(?:;|$)")
@@ -178,6 +179,5 @@ async def _send_page(scope: Scope, send: Send, page: str, problem: Problem) -> N
 async def _send_whole(
     send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
-    start = {"type": "http.response.start", "status": status, "headers": headers}
-    await send(cast("Any", start))
-    await send(cast("Any", {"type": "http.response.body", "body": body, "more_body": False}))
+    await send_start(send, status, headers)
+    await send_body(send, body)

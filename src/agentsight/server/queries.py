@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from agentsight.server.problems import Problem
+from agentsight.server.problems import Problem, invalid
 from agentsight.server.text import mend_text
 from agentsight.server.times import parse_time
 
@@ -98,6 +98,19 @@ def parse_flag(raw: str) -> bool:
     if text in _FALSE:
         return False
     raise ValueError("Send true or false.")
+
+
+def read_flag(query: Mapping[str, str], name: str, *, default: bool = False) -> bool:
+    """Read one flag of a query string; blank is as if it were not there.
+
+    Raises:
+        Problem: 400 with the remedy for what is neither true nor false.
+    """
+    raw = str(query.get(name, ""))
+    try:
+        return parse_flag(raw) if raw.strip() else default
+    except ValueError as error:
+        raise invalid(name, str(error)) from error
 
 
 def parse_time_us(raw: str) -> int:

@@ -10,6 +10,7 @@ from agentsight.server.accounts import service
 from agentsight.server.accounts.model import TOKEN_LIFETIME_DAYS
 from agentsight.server.accounts.passwords import verify_password
 from agentsight.server.db import Database
+from agentsight.server.ids import AgentId
 from agentsight.server.problems import Problem
 from tests.server.agents.world import DAY_US, NOW_US, make_world
 
@@ -158,6 +159,14 @@ async def test_the_operator_sees_nothing_before_anything_was_made(db: Database) 
     assert await service.list_clients(db, access) == []
     made = await service.operator_access(db, now_us=NOW_US, create=True)
     assert [c.slug for c in await service.list_clients(db, made)] == ["default"]
+
+
+async def test_the_operator_is_no_background_job(db: Database) -> None:
+    """The audit log must tell what a person asked for from what the server does by itself."""
+    for create in (False, True, False):
+        access = await service.operator_access(db, now_us=NOW_US, create=create)
+        assert access.principal == "operator"
+        assert access.within(AgentId(7)).principal == "operator"
 
 
 async def test_operators_side_by_side_make_one_organisation(db: Database) -> None:

@@ -23,7 +23,8 @@ from agentsight.server.conversations.service import resolve_ref
 from tests.server.conversations.test_filters import plain
 from tests.server.conversations.worlds import START, a_file
 from tests.server.library import Library, store
-from tests.support.http import BASE, Answer, House, People, Person, base64_file
+from tests.support.http import BASE, Answer, House, People, Person, base64_file, open_house
+from tests.support.seaweed import Seaweed
 
 pytestmark = pytest.mark.anyio
 
@@ -260,6 +261,7 @@ async def test_rows_come_in_steps_and_none_twice(
     assert folders == sorted(folders)
 
 
+@pytest.mark.slow
 async def test_ten_thousand_files(library: Library) -> None:
     """All are there, each message's under names of their own, and no chunk is large."""
     access, head = await a_conversation(library, 10_000, per_message=100)
@@ -309,6 +311,32 @@ class FailingStream:
 
     async def __aexit__(self, *exc: object) -> None:
         self.is_closed = True
+
+
+async def test_on_an_object_store(
+    database_url: str, tmp_path: Path, seaweed: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same from a bucket: more files than are opened ahead, one of many chunks, one lost."""
+    for name, value in seaweed.environ.items():
+        monkeypatch.setenv(name, value)
+    async with open_house(database_url, tmp_path, storage_url=seaweed.new_url()) as house:
+        alice = (await house.people()).alice
+        pk = await alice.conversation("c")
+        sizes = [0, 1, 3_000_000, *range(1000, 1020)]
+        rows = await send(
+            alice, pk, *[(f"{size}.bin", bytes([size % 251]) * size) for size in sizes]
+        )
+        lost = rows[-1]
+        ((key,),) = await house.rows(
+            "SELECT object_key FROM blobs WHERE sha256 = $1", lost["sha256"]
+        )
+        await house.parts.blobs.delete(key)
+        found, manifest = opened((await fetch(alice, pk)).body)
+        assert [file["filename"] for file in listed(manifest)] == [f"{size}.bin" for size in sizes]
+        for file in listed(manifest):
+            assert file["missing"] == (file["uid"] == lost["uid"])
+            if not file["missing"]:
+                assert hashlib.sha256(found.read(file["path"])).hexdigest() == file["sha256"]
 
 
 async def test_a_store_that_fails_midway_cuts_the_zip(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from agentsight.server.access import Access
 from agentsight.server.attachments import service_lists, store_lists
@@ -16,7 +16,7 @@ from agentsight.server.problems import Problem
 from agentsight.server.web.paging import make_open_envelope, parse_page
 from tests.server.attachments import oracle
 from tests.server.attachments.worlds import Case, cases
-from tests.server.conversations.test_filters import LEAVES, plain
+from tests.server.conversations.test_filters import LEAVES, QUIET, plain
 from tests.server.conversations.worlds import START, TEXTS, a_file
 from tests.server.library import Library, store
 from tests.support.http import House, People, base64_file, path_of
@@ -24,12 +24,6 @@ from tests.support.http import House, People, base64_file, path_of
 pytestmark = pytest.mark.anyio
 FILES = "/api/v1/attachments/"
 N_LONG = 400 if os.environ.get("AGENTSIGHT_TEST_SOAK") else 40
-QUIET = settings(
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow,
-                           HealthCheck.data_too_large, HealthCheck.large_base_example],
-)  # fmt: skip
 
 
 async def walk(

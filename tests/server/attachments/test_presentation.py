@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentsight.server.attachments.presentation import SANDBOX, present, served_type
+from agentsight.server.attachments.presentation import PICTURE, SANDBOX, present, served_type
 from agentsight.server.attachments.types import MIME_TYPE_BY_EXTENSION, normal_mime_type
 
 MEDIA = "default-src 'none'; media-src 'self'"
@@ -17,8 +17,8 @@ TEXT = "text/plain; charset=utf-8"
 @pytest.mark.parametrize(
     ("mime_type", "detected", "content_type", "policy"),
     [
-        ("image/png", "image/png", "image/png", SANDBOX),
-        ("image/jpg", "image/jpeg", "image/jpeg", SANDBOX),
+        ("image/png", "image/png", "image/png", PICTURE),
+        ("image/jpg", "image/jpeg", "image/jpeg", PICTURE),
         ("image/heif", "image/heic", "image/heif", SANDBOX),
         ("audio/mpeg", "audio/mpeg", "audio/mpeg", MEDIA),
         ("audio/mp3", "audio/mpeg", "audio/mpeg", MEDIA),

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from litestar.types import HTTPScope, Receive, Send
 
 from agentsight.server.attachments.model import ServedRow
+from agentsight.server.attachments.presentation import SANDBOX
 from agentsight.server.attachments.serving import Delivery, cache_control, serve_blob
 from agentsight.server.blobs import LocalBlobStore, blob_key, detect_mime_type
 from agentsight.server.ids import AgentId, BlobId, new_uid
@@ -173,7 +174,7 @@ async def test_a_file_comes_back_whole(
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["cross-origin-resource-policy"] == "cross-origin"
-    assert headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert headers["content-security-policy"] == SANDBOX
     assert headers["content-disposition"] == 'attachment; filename="a.bin"'
 
 

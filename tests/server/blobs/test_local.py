@@ -66,18 +66,21 @@ def forget(things: list[Any]) -> None:
 
 
 class Syncs:
-    """Records what was synced and linked, in order, by path."""
+    """Records what was synced and linked below a directory, in order, by path."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
         self.events: list[tuple[str, str]] = []
         fsync, link = os.fsync, os.link
 
         def recorded_fsync(descriptor: int) -> None:
-            self.events.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+            path = os.readlink(f"/proc/self/fd/{descriptor}")
+            if path.startswith(str(root)):
+                self.events.append(("sync", path))
             fsync(descriptor)
 
         def recorded_link(source: str, target: str) -> None:
-            self.events.append(("link", target))
+            if target.startswith(str(root)):
+                self.events.append(("link", target))
             link(source, target)
 
         monkeypatch.setattr(os, "fsync", recorded_fsync)
@@ -88,7 +91,7 @@ async def test_bytes_then_name_then_folder_are_synced(
     store: LocalBlobStore, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bytes are on the disk before the name is, and the name before anyone hears of it."""
-    syncs = Syncs(monkeypatch)
+    syncs = Syncs(monkeypatch, root)
     key = new_key()
     await put(store, key, b"x")
     path = store.local_path(key)
@@ -109,16 +112,18 @@ async def test_folders_made_by_others_are_synced_too(
     """Another process may not have synced the folder that it just made."""
     key = new_key()
     store.local_path(key).parent.mkdir(parents=True)
-    syncs = Syncs(monkeypatch)
+    syncs = Syncs(monkeypatch, root)
     await put(store, key, b"x")
     assert ("sync", str(root / "blobs" / "3")) in syncs.events
 
 
-async def test_a_deletion_is_synced(store: LocalBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_deletion_is_synced(
+    store: LocalBlobStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was deleted does not come back after a crash."""
     key = new_key()
     await put(store, key, b"x")
-    syncs = Syncs(monkeypatch)
+    syncs = Syncs(monkeypatch, root)
     await store.delete(key)
     assert syncs.events == [("sync", str(store.local_path(key).parent))]
 
@@ -129,7 +134,7 @@ async def test_benchmarks_may_leave_out_the_syncs(
     """`durable=False` syncs nothing and stores the same."""
     store = LocalBlobStore(root, durable=False)
     await store.write_marker(INSTANCE)
-    syncs = Syncs(monkeypatch)
+    syncs = Syncs(monkeypatch, root)
     key = new_key()
     await put(store, key, b"x")
     assert [kind for kind, _ in syncs.events] == ["link"]
@@ -225,7 +230,7 @@ async def test_a_disk_that_is_not_mounted_is_not_an_empty_store(tmp_path: Path) 
 async def test_a_full_disk_is_told_as_such(
     store: LocalBlobStore, root: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """No room, wherever it is noticed, is 507 and leaves nothing behind."""
+    """No room, wherever it is noticed, is 503 and leaves nothing behind."""
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -236,7 +241,7 @@ async def test_a_full_disk_is_told_as_such(
         patch.setattr(os, call, full)
         with pytest.raises(StorageFull) as caught:
             await put(store, key, b"x" * (3 << 20))
-    assert caught.value.status == 507
+    assert caught.value.status == 503
     assert await store.size(key) is None
     assert not (root / "tmp").exists() or os.listdir(root / "tmp") == []
     assert n_open_files() == n_files

@@ -147,6 +147,22 @@ async def test_leaving_pauses(store: BlobStore) -> None:
     assert await get(store, key) == data
 
 
+async def test_what_is_synced_in_between_is_durable_and_hashed_once(store: BlobStore) -> None:
+    """Slow senders' bytes are made durable while they are sent, where that costs little."""
+    data, key, running = os.urandom(9 * MIB), new_key(), RunningHash()
+    async with await store.resume_parts(key, "", hasher=running) as writer:
+        for start in range(0, len(data), MIB):
+            await writer.write(data[start : start + MIB])
+            before = writer.offset
+            await writer.sync()
+            assert before <= writer.offset <= start + MIB
+            if isinstance(store, LocalBlobStore):
+                assert (writer.offset, writer.state) == (start + MIB, str(start + MIB))
+        await writer.finish()
+    assert await get(store, key) == data
+    assert running.hexdigest() == hashlib.sha256(data).hexdigest()
+
+
 # --- The local store ------------------------------------------------------------------------------
 
 

@@ -322,7 +322,7 @@ async def test_a_store_that_is_too_busy_is_asked_again(seaweed: Seaweed, meddler
 
 
 async def test_a_store_that_is_full_is_said_to_be(seaweed: Seaweed, meddler: Meddler) -> None:
-    """A quota and a full disk are 507, which a repeat does not help."""
+    """A quota and a full disk are 503, until somebody has made room."""
     store = s3_store(seaweed, AWS_ENDPOINT_URL=meddler.endpoint)
     body = b"<Error><Code>QuotaExceeded</Code><Message>full</Message></Error>"
     head = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n" % len(body)

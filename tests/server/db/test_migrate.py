@@ -24,6 +24,7 @@ from agentsight.server.db.migrate import (
     schema_version,
     sqlite_statements,
 )
+from agentsight.server.db.migrate_child import rewrite_without_traces
 from tests.server.db.schema_dump import dump_schema
 from tests.support.postgres import PostgresServer, TestDatabases
 from tests.support.raw_sql import read_rows, run_statements
@@ -276,6 +277,77 @@ def test_rows_of_the_first_schema_are_completed(empty_database_url: str, tmp_pat
     ]
     counts = "SELECT n_blobs, stored_bytes, n_attachments, referenced_bytes FROM storage_counts"
     assert read_rows(empty_database_url, counts) == [(1, 7, 2, 14)]
+
+
+SECRET = "sécret-of-the-first-version"
+
+
+def with_traces(folder: Path) -> Path:
+    """Make a file as a first server left it: texts that it indexed and deleted in free pages."""
+    path = folder / "old.db"
+    make_first_schema(f"sqlite:///{path}", folder / "first")
+    connection = sqlite3.connect(path)
+    # SQLite's own default; Debian's build has another one.
+    connection.execute("PRAGMA secure_delete = OFF").fetchall()
+    for first, text in ((1, f"{SECRET} 1"), (1001, f"{SECRET} 2" * 2_000), (2001, "kept")):
+        connection.executemany(
+            "INSERT INTO search_queue (agent_id, message_id, content_folded) VALUES (1, ?, ?)",
+            [(n, text) for n in range(first, first + 200)],
+        )
+        connection.commit()
+        connection.execute("DELETE FROM search_queue WHERE content_folded <> 'kept'")
+        connection.commit()
+    connection.close()
+    assert SECRET.encode() in path.read_bytes()
+    return path
+
+
+def test_texts_that_the_first_version_deleted_leave_the_file(tmp_path: Path) -> None:
+    """It did not overwrite what it deleted; whoever migrates rewrites the file once."""
+    path = with_traces(tmp_path)
+    size = path.stat().st_size
+    assert ensure_schema(f"sqlite:///{path}") == "migrated"
+    for file in tmp_path.glob("old.db*"):
+        assert SECRET.encode() not in file.read_bytes(), file
+    assert path.stat().st_size < size / 2
+    assert read_rows(f"sqlite:///{path}", "SELECT count(*) FROM search_queue") == [(200,)]
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+def test_too_little_disk_to_rewrite_is_told(tmp_path: Path) -> None:
+    """The file stays as it is, and the sentence names what is missing and the remedy."""
+    path = with_traces(tmp_path)
+    note = rewrite_without_traces(path, free_bytes=1000)
+    assert note is not None
+    assert "1000 are free" in note
+    assert f"sqlite3 {path} VACUUM" in note
+    assert SECRET.encode() in path.read_bytes()
+    assert rewrite_without_traces(path, free_bytes=2**40) is None
+    assert SECRET.encode() not in path.read_bytes()
+
+
+def test_a_reader_who_delays_the_rewriting_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The migration goes on; the log has the sentence."""
+    path = with_traces(tmp_path)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("PRAGMA journal_mode = WAL").fetchall()
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM search_queue").fetchone()
+    assert ensure_schema(f"sqlite:///{path}") == "migrated"
+    reader.close()
+    assert "sqlite3" in caplog.text
+    assert "another process is reading it" in caplog.text
+
+
+def test_a_file_of_this_schema_is_not_rewritten(tmp_path: Path) -> None:
+    """It overwrites what it deletes by itself."""
+    path = tmp_path / "new.db"
+    ensure_schema(f"sqlite:///{path}")
+    assert rewrite_without_traces(path, free_bytes=0) is None
 
 
 def make_first_schema(url: str, folder: Path) -> None:

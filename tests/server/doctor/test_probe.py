@@ -105,7 +105,14 @@ def test_a_password_is_hidden_in_every_form(url: str, secret: str) -> None:
 
 def test_disks_and_clocks_are_judged_in_three_steps() -> None:
     """Fine, look at it, mend it."""
-    states = [free_disk_finding("x", free, "d").state for free in (1, 500 << 20, 2 << 30)]
-    assert states == ["fail", "warn", "ok"]
+    settings = load_settings({})
+    frees = (0, 200 << 20, 500 << 20, 2 << 30)
+    found = [free_disk_finding("x", free, "d", settings) for free in frees]
+    assert [one.state for one in found] == ["fail", "fail", "warn", "ok"]
+    assert "files are refused (AGENTSIGHT_MIN_FREE_DISK_BYTES=268435456)" in found[1].text
+    lax = load_settings({"AGENTSIGHT_MIN_FREE_DISK_BYTES": "1"})
+    assert [free_disk_finding("x", n, "d", lax).state for n in frees] == [
+        "fail", "warn", "warn", "ok"
+    ]  # fmt: skip
     states = [skew_finding("x", skew_s).state for skew_s in (0.5, -4.9, 5, -59, 60, -1e6)]
     assert states == ["ok", "ok", "warn", "warn", "fail", "fail"]

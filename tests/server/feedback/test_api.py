@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from agentsight.server.db import Tx
+from agentsight.server.ids import ConversationPk
+from agentsight.server.removals import store as removals
 from tests.support.http import House, People
 
 pytestmark = pytest.mark.anyio
@@ -89,3 +93,42 @@ async def test_both_filters_are_of_one_feedback(house: House, people: People) ->
         query = {"feedback_sentiment": sentiment, "feedback_source": source}
         answer = await people.alice.get("/api/conversations/", query)
         assert answer.json()["count"] == count
+
+
+@pytest.mark.parametrize("is_named_by_id", [False, True])
+async def test_a_word_in_the_moment_of_an_erasure_is_a_404(
+    house: House, people: People, is_named_by_id: bool
+) -> None:
+    """Its conversation goes between the look and the insert: then it is not there.
+
+    PostgreSQL runs units side by side; on SQLite there is one writer, and the word comes after.
+    """
+    pk = ConversationPk(await people.alice.conversation("going"))
+    named = {"conversation_id": "going"} if is_named_by_id else {"conversation": pk}
+    is_gone, may_commit = asyncio.Event(), asyncio.Event()
+
+    async def erase(tx: Tx) -> None:
+        await removals.mark_by_pks(tx, people.alice.access, [pk], "r", now_us=1)
+        await removals.remove_conversation(tx, people.alice.access, pk, now_us=1)
+        if house.db.dialect == "postgresql":
+            is_gone.set()
+            await may_commit.wait()
+
+    erasing = asyncio.create_task(house.db.write(erase))
+    if house.db.dialect == "postgresql":
+        await is_gone.wait()
+    else:
+        await erasing
+    body = {"sentiment": "neutral"} | named
+    saying = asyncio.create_task(people.alice.post(URL, body))
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock'"
+    )
+    while not erasing.done() and not saying.done() and not await house.rows(waiting):
+        pass
+    may_commit.set()
+    await erasing
+    answer = await saying
+    assert answer.is_error(404, "not_found"), answer.body
+    assert await house.count("feedbacks", "agent_id = $1", people.alice.access.agent_id) == 0

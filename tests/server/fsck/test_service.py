@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentsight.server.blobs import blob_key
-from agentsight.server.fsck.model import Options, Report
+from agentsight.server.fsck.model import Options, Report, counted
 from agentsight.server.fsck.service import check_instance_files
 from agentsight.server.ids import AgentId, new_uid
 from tests.support.http import House, Person, base64_file, open_house
@@ -75,6 +75,16 @@ async def test_bytes_that_are_gone_are_told_and_kept(own_house: House) -> None:
     assert await own_house.count("attachments") == 3
     await store(people.alice, b"lost")  # the same bytes come again: mended
     assert (await check(own_house)).faults == {}
+
+
+async def test_one_is_not_several(own_house: House) -> None:
+    """A number and what it counts agree."""
+    people = await own_house.people()
+    await store(people.alice, b"lost")
+    (await object_of(own_house, b"lost")).unlink()
+    (example,) = (await check(own_house)).faults["missing_object"].examples
+    assert example.endswith("(1 attachment)")
+    assert [counted(n, "file", "files") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
 
 
 async def test_bytes_that_were_changed_are_found(own_house: House) -> None:

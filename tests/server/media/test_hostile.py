@@ -20,6 +20,24 @@ from tests.server.media.samples import paragraph
 
 pytestmark = pytest.mark.anyio
 
+SLOW_TO_READ = {
+    "a run of spaces": (b"a" + b" " * 450_000 + b"x", "a.txt", "x"),
+    "tabs without end": (
+        samples.docx("<w:tab/>" * 450_000 + paragraph("x")), "a.docx", "x",
+    ),
+    "a format of brackets": (
+        samples.archive({
+            "xl/workbook.xml": "<workbook/>",
+            "xl/styles.xml": f'<a><numFmt numFmtId="200" formatCode="{"[" * 400_000}"/></a>',
+            "xl/worksheets/sheet1.xml": "<a><row><c><v>found</v></c></row></a>",
+        }), "a.xlsx", "found",
+    ),
+    "a header of quotes": (
+        b"From: a@b\nTo: " + b'"\\' * 1_000_000 + b"\nSubject: x\n\nhi", "a.eml", "From: a@b",
+    ),
+}  # fmt: skip
+"""Bytes that take time by the square of their number, where a reader is careless."""
+
 EXAMINABLE = sorted(
     path.name
     for path in FILES.iterdir()
@@ -142,6 +160,15 @@ async def test_a_hostile_archive_gives_nothing(desk: Desk, kind: str) -> None:
     facts = await desk.examine(ARCHIVES[kind], "a.docx")
     assert (facts.text, facts.has_preview) == (None, False)
     assert memory_of(desk.examiner.processes()) < 256 << 20
+
+
+@pytest.mark.parametrize("kind", sorted(SLOW_TO_READ))
+async def test_a_file_made_to_be_slow_is_read_all_the_same(desk: Desk, kind: str) -> None:
+    """Its text is found within the time limit, which by the square of its size it would break."""
+    body, name, found = SLOW_TO_READ[kind]
+    facts = await desk.examine(body, name)
+    assert facts.text
+    assert found in facts.text
 
 
 @pytest.mark.parametrize("kind", ["a bomb", "a billion laughs", "a file from outside"])

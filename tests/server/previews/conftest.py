@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.databases import fresh_database
 from tests.support.http import House, People, open_house
-from tests.support.postgres import TestDatabases
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
@@ -20,18 +19,9 @@ async def shared_gallery(
 ) -> AsyncIterator[House]:
     """Run one application that examines files for all tests that can share it."""
     folder: Path = tmp_path_factory.mktemp("gallery")
-    databases: TestDatabases | None = None
-    if request.param == "sqlite":
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), folder / "agentsight.db")
-        url = f"sqlite:///{folder / 'agentsight.db'}"
-    else:
-        databases = request.getfixturevalue("postgres_databases")
-        assert databases is not None
-        url = databases.create()
-    async with open_house(url, folder, examine=True) as house:
-        yield house
-    if databases is not None:
-        databases.drop(url)
+    with fresh_database(request, request.param, folder) as url:
+        async with open_house(url, folder, examine=True) as house:
+            yield house
 
 
 @pytest.fixture

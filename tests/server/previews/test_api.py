@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from agentsight.server.attachments.presentation import PICTURE, SANDBOX
 from agentsight.server.previews import service
 from agentsight.server.previews.model import wanted_thumbnail
 from tests.server.previews.gallery import data_of, examine_all, read_rows, send_files
@@ -19,7 +20,6 @@ from tests.support.http import House, People, Person, path_of
 
 pytestmark = pytest.mark.anyio
 
-SANDBOX = "default-src 'none'; sandbox"
 # name: width, height, pages, whether it plays for some seconds, preview, playback
 REAL_FILES: dict[str, tuple[int | None, int | None, int | None, bool, str | None, str | None]] = {
     "actually-a-png.pdf": (200, 133, None, False, "image", None),
@@ -123,7 +123,8 @@ async def check_opens(
     if row["preview_url"]:
         answer = await house.stranger.get(path_of(row["preview_url"]))
         assert answer.status == 200, row["filename"]
-        assert answer.headers["content-security-policy"] == SANDBOX
+        policy = PICTURE if row["preview_url"].endswith(".webp") else SANDBOX
+        assert answer.headers["content-security-policy"] == policy
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-disposition"].startswith("inline")
         if row["preview_url"].endswith(".webp"):
@@ -387,6 +388,27 @@ async def test_two_at_once_make_it_once(house: House, people: People) -> None:
     assert len({answer.body for answer in answers}) == 1
     agent = people.alice.access.agent_id
     assert len([key for key in house.objects() if key.startswith(f"derived/{agent}/")]) == 1
+
+
+async def test_many_who_ask_for_a_text_have_it_looked_at_once(
+    house: House, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that takes long to read is not read again for each of those who wait for it."""
+    rows = await send_files(people.alice, ("a.txt", b"a text that many want"))
+    examiner, n_looks = house.parts.examiner, 0
+    assert examiner is not None
+    examine = examiner.examine
+
+    async def count(*args: Any, **options: Any) -> Any:
+        nonlocal n_looks
+        n_looks += 1
+        return await examine(*args, **options)
+
+    monkeypatch.setattr(examiner, "examine", count)
+    path = path_of(rows["a.txt"]["preview_url"])
+    answers = await asyncio.gather(*(house.stranger.get(path) for _ in range(10)))
+    assert {answer.body for answer in answers} == {b"a text that many want"}
+    assert n_looks <= 1 + 1  # the chore may have been at it already
 
 
 async def test_of_two_processes_one_keeps_its_own(house: House, people: People) -> None:

@@ -66,6 +66,21 @@ async def test_a_deleted_conversation_comes_back(
     assert (await alice.get("/api/conversations/")).json()["count"] == 1
 
 
+async def test_what_an_erasure_has_marked_opens_by_no_link(house: House, people: People) -> None:
+    """A large erasure takes many steps; from the first on, nobody gets files that still wait."""
+    alice = people.alice
+    made = await fill(alice, "c", b"one")
+    (file,) = links(made)
+    url, content = path_of(file["file_url"]), path_of(file["url"])
+    assert (await house.stranger.get(url)).status == 200
+    assert (await alice.get(content)).status == 200
+    mark = "UPDATE conversations SET erased_by = $1 WHERE agent_id = $2 AND id = $3"
+    await house.run(mark, "a receipt", alice.access.agent_id, made["conversation"])
+    assert (await house.stranger.get(url)).is_error(404, "link_invalid")
+    assert (await alice.get(content)).is_error(404, "not_found")
+    await house.run(mark, None, alice.access.agent_id, made["conversation"])
+
+
 async def test_an_erased_conversation_leaves_nothing(house: House, people: People) -> None:
     """No row, no object, no way to it; the receipt counts each, and can be read again."""
     alice = people.alice

@@ -9,7 +9,9 @@ import pytest
 from agentsight.server.removals import service
 from agentsight.server.times import to_text
 from tests.server.removals.worlds import (
+    BATCH,
     CONVERSATIONS,
+    EARLY,
     FILES,
     file_of,
     fill,
@@ -124,6 +126,72 @@ async def test_published_clients_are_told_410(house: House, people: People) -> N
     late = await alice.post("/api/track/", {"conversation": pk, "content": "x", "timestamp": early})
     assert late.is_error(410, "erased")
     assert (await alice.post("/api/track/", {"conversation": pk, "content": "x"})).status == 201
+
+
+async def test_a_late_batch_without_a_time_of_its_own_opens_nothing(
+    house: House, people: People
+) -> None:
+    """It seems to begin now, and all that is in it is of before: no shell with a customer's id."""
+    alice = people.alice
+    batch = {"conversation": {"conversation_id": "c", "customer_id": "bob", "name": "Bob"},
+             "items": [item("message", content="x")]}  # fmt: skip
+    assert (await alice.post(BATCH, batch)).status == 200
+    await erase(alice, "by-id/c")
+    house.clock.move(1)
+    answer = await alice.post(BATCH, batch)
+    assert statuses(answer.json()) == [("erased", False)]
+    assert answer.json()["conversation"] is None
+    assert await left(house, alice) == {}
+    # With something new in it, the description is still of the time before.
+    fresh = item("message", content="new", timestamp=now_text(house))
+    mixed = batch | {"items": [*batch["items"], fresh]}
+    answer = await alice.post(BATCH, mixed)
+    assert statuses(answer.json()) == [("erased", False), ("stored", True)]
+    row = (await alice.get(f"/api/conversations/{answer.json()['conversation']}/")).json()
+    assert (row["name"], row["started_at"]) == (None, fresh["timestamp"])
+
+
+async def test_a_late_batch_fills_nothing_in(house: House, people: People) -> None:
+    """In a conversation that was opened anew, either."""
+    alice = people.alice
+    late = item("message", content="x")
+    await send(alice, "c", late, customer_id="bob")
+    await erase(alice, "by-id/c")
+    fresh = item("message", content="new", timestamp=now_text(house))
+    made = await send(alice, "c", fresh, timestamp=fresh["timestamp"])
+    batch = {"conversation": {"conversation_id": "c", "customer_id": "bob"}, "items": [late]}
+    answer = await alice.post(BATCH, batch)
+    assert statuses(answer.json()) == [("erased", False)]
+    row = (await alice.get(f"/api/conversations/{made['conversation']}/")).json()
+    assert row["customer_id"] is None
+
+
+@pytest.mark.parametrize("names", ["conversation", "conversation_id"])
+async def test_a_published_clients_resend_does_not_bring_the_customer_back(
+    house: House, people: People, names: str
+) -> None:
+    """Its opening has no time and is taken for new, until what follows turns out to be late."""
+    alice = people.alice
+    opening = {"conversation_id": "c", "customer_id": "bob", "name": "Bob", "device": "d",
+               "source": "s", "language": "de", "metadata": {"a": 1},
+               "customer_ip_address": "192.0.2.1"}  # fmt: skip
+    said = {"content": "x", "timestamp": EARLY}
+    pk = (await alice.post("/api/conversations/", opening)).json()["id"]
+    await alice.post("/api/track/", said | {"conversation": pk})
+    await erase(alice, "by-id/c")
+    house.clock.move(1)
+    pk = (await alice.post("/api/conversations/", opening)).json()["id"]
+    named = {"conversation": pk} if names == "conversation" else {"conversation_id": "c"}
+    assert (await alice.post("/api/track/", said | named)).is_error(410, "erased")
+    row = (await alice.get(f"/api/conversations/{pk}/")).json()
+    told = {name: row[name] for name in opening if name in row}
+    assert {name for name, value in told.items() if value} == {"conversation_id"}
+    # What is new may still come, and then the opening after it counts.
+    assert (await alice.post("/api/track/", {"content": "new"} | named)).status == 201
+    assert (await alice.post("/api/conversations/", opening)).status == 200
+    assert (await alice.post("/api/track/", said | named)).is_error(410, "erased")
+    row = (await alice.get(f"/api/conversations/{pk}/")).json()
+    assert (row["customer_id"], len(row["messages"])) == ("bob", 1)
 
 
 async def test_an_erased_file_is_not_brought_back_by_a_resend(house: House, people: People) -> None:

@@ -124,6 +124,9 @@ async def test_a_source_that_fails_is_heard_of() -> None:
         (b"stream: OK\0", Verdict("clean")),
         (b"stream: Win.Test.EICAR_HDB-1 FOUND\0", Verdict("infected", "Win.Test.EICAR_HDB-1")),
         (b"stream: Heuristics FOUND FOUND\0", Verdict("infected", "Heuristics FOUND")),
+        (b"stream: Heuristics.Limits.Exceeded.MaxRecursion FOUND\0",
+         Verdict("failed", "past the daemon's limits, not scanned whole:"
+                 " Heuristics.Limits.Exceeded.MaxRecursion")),
         (b"stream: bad\x1b[31m FOUND\0", Verdict("infected", "bad?[31m")),
         (b"INSTREAM size limit exceeded. ERROR\0", TOO_LARGE),
         (b"stream: Can't open file or directory ERROR\0",

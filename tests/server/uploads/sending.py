@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -83,3 +84,14 @@ def own_objects(house: House, person: Person) -> set[str]:
 def unfinished(house: House) -> set[str]:
     """Return the files that hold unfinished uploads, of everybody."""
     return house.unfinished_uploads()
+
+
+def pieces(data: bytes, step: int = 65_536) -> Iterator[bytes]:
+    """Cut bytes as a connection does."""
+    return (data[start : start + step] for start in range(0, len(data), step))
+
+
+def metadata(**texts: str) -> str:
+    """Write an Upload-Metadata header (tus 1.0, creation)."""
+    pairs = ((name, base64.b64encode(text.encode()).decode()) for name, text in texts.items())
+    return ",".join(f"{name} {encoded}" for name, encoded in pairs)

@@ -158,17 +158,32 @@ async def test_an_upload_that_no_longer_fits_leaves_nothing(limited: OpenHouse) 
         assert (await alice.get(path)).json()["state"] == "expired"
 
 
+async def test_unfinished_uploads_count_too(limited: OpenHouse) -> None:
+    """Who never sends the last byte keeps no more than who does; what was there may still end."""
+    async with limited(max_agent_bytes=LIMIT) as house:
+        alice = (await house.people()).alice
+        data, other = os.urandom(6000), os.urandom(6000)
+        first, second = await begin(alice, data), await begin(alice, other)
+        assert (await patch(alice, first, 0, data[:-1])).status == 204
+        for answer in (await patch(alice, second, 0, other[:-1]), await announce(alice, other)):
+            assert answer.is_error(507, "storage_limit")
+            assert says(answer, "max_agent_bytes", LIMIT)
+        assert (await patch(alice, first, 5999, data[-1:])).status == 204
+        assert (await alice.get(first)).json()["state"] == "stored"
+
+
 async def test_a_disk_that_is_nearly_full_refuses_files_and_keeps_messages(
     limited: OpenHouse,
 ) -> None:
-    """507 before the disk is full, by every door that brings bytes; texts still go through."""
+    """503 before the disk is full, by every door that brings bytes; texts still go through."""
     async with limited(min_free_disk_bytes=1 << 60) as house:
         alice = (await house.people()).alice
         for answer in (
             await store_by_form(alice, b"abc"), await store_by_json(alice, b"abc"),
             await announce(alice, b"abc"),
         ):  # fmt: skip
-            assert answer.is_error(507, "storage_full")
+            assert answer.is_error(503, "storage_full")
+            assert int(answer.headers["retry-after"]) > 0
             assert says(answer, "min_free_disk_bytes", 1 << 60)
         assert own_objects(house, alice) == set()
         await alice.message(await alice.conversation())

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,31 +11,25 @@ import pytest
 from agentsight import _contract as contract
 from agentsight.server.agents.model import generate_key
 from agentsight.server.agents.service import add_key
-from agentsight.server.uploads import visits
 from agentsight.server.uploads.service import expire_step
 from tests.server.uploads.sending import (
     OFFSET_TYPE,
     announce,
     begin,
-    offset_of,
     own_objects,
     patch,
+    pieces,
     refer,
     sha256,
     state_of,
     unfinished,
     upload,
 )
-from tests.support.http import Answer, House, People, with_headers
+from tests.support.http import House, People, with_headers
 
 pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 HOUR_S = 3600
-
-
-def pieces(data: bytes, step: int = 65_536) -> Iterator[bytes]:
-    """Cut bytes as a connection does."""
-    return (data[start : start + step] for start in range(0, len(data), step))
 
 
 # --- The straight way -----------------------------------------------------------------------------
@@ -132,188 +124,6 @@ async def test_gen_as_json_route_takes_references_too(people: People) -> None:
     assert (await people.alice.post(contract.ATTACHMENTS_PATH, body)).is_error(400, "invalid")
 
 
-# --- Resuming -------------------------------------------------------------------------------------
-
-
-async def test_a_cut_connection_costs_nothing_that_had_come(house: House, people: People) -> None:
-    """After a cut, HEAD tells how many bytes are safe, and the rest completes the file."""
-    data = os.urandom(3 * MIB)
-    path = await begin(people.alice, data)
-    cut = await patch(people.alice, path, 0, pieces(data[: 2 * MIB]), is_cut=True)
-    assert cut.status == 400
-    offset = await offset_of(people.alice, path)
-    assert offset == 2 * MIB
-    conflict = await patch(people.alice, path, 5, data[5:])
-    assert conflict.is_error(409, "upload_conflict")
-    assert (await patch(people.alice, path, offset, data[offset:])).status == 204
-    assert await state_of(house, path) == "stored"
-
-
-async def test_many_short_visits_make_one_file(people: People) -> None:
-    """A client of small pieces is slow, not wrong; its last answer may be asked for again."""
-    data = os.urandom(50_000)
-    path = await begin(people.alice, data)
-    for start in range(0, len(data), 9_999):
-        piece = data[start : start + 9_999]
-        answer = await patch(people.alice, path, start, piece)
-        assert answer.status == 204, answer.body
-        assert answer.headers["upload-offset"] == str(start + len(piece))
-    assert (await patch(people.alice, path, len(data), b"")).status == 204
-    assert (await patch(people.alice, path, 0, data)).is_error(409, "upload_conflict")
-
-
-async def test_a_hash_that_was_lost_is_computed_by_reading_back(
-    people: People, house: House
-) -> None:
-    """After a restart, or in another process, the bytes are read once and verified all the same."""
-    data = os.urandom(200_000)
-    for other in (data, data[:-1] + b"!"):
-        path = await begin(people.alice, data if other is data else data + b"2")
-        other = other if other is data else other + b"3"
-        await patch(people.alice, path, 0, other[:100_000])
-        visits.HASHES.drop(path.split("/")[-2])
-        answer = await patch(people.alice, path, 100_000, other[100_000:])
-        if len(other) == len(data):
-            assert answer.status == 204
-        else:
-            assert answer.is_error(400, "hash_mismatch")
-    assert len(own_objects(house, people.alice)) == 1
-
-
-async def test_a_put_begins_anew(people: People, house: House) -> None:
-    """A whole body drops what half an upload had brought before."""
-    data, before = os.urandom(300_000), unfinished(house)
-    path = await begin(people.alice, data)
-    await patch(people.alice, path, 0, os.urandom(100_000))
-    answer = await people.alice.writer.send("PUT", path, body=data)
-    assert answer.status == 200, answer.body
-    assert unfinished(house) == before
-
-
-async def test_what_a_crash_left_before_its_row_is_completed(house: House, people: People) -> None:
-    """Bytes published under their key, and a row that says pending: the next visit finishes it."""
-    data = os.urandom(100_000)
-    path = await begin(people.alice, data)
-    await patch(people.alice, path, 0, data[:60_000])
-    key, parts = (await house.rows(
-        "SELECT object_key, parts FROM uploads WHERE uid = $1", path.split("/")[-2]
-    ))[0]  # fmt: skip
-    async with await house.parts.blobs.resume_parts(key, parts) as writer:
-        await writer.write(data[60_000:])
-        await writer.finish()
-    assert await offset_of(people.alice, path) == 60_000
-    answer = await patch(people.alice, path, 60_000, data[60_000:])
-    assert (answer.status, answer.headers["upload-offset"]) == (204, "100000")
-    assert await state_of(house, path) == "stored"
-
-
-async def test_a_whole_upload_that_lacks_its_last_step_gets_it_when_asked(
-    house: House, people: People
-) -> None:
-    """All bytes noted and no row yet (the database was away): whoever asks completes it."""
-    data = os.urandom(100_000)
-    path = await begin(people.alice, data)
-    uid = path.split("/")[-2]
-    await patch(people.alice, path, 0, data[:99_999])
-    async with visits.Visit(house.parts, people.alice.access, uid, offset=99_999) as visit:
-        await visit.take(data[99_999:])
-    assert await state_of(house, path) == "pending"
-    assert await offset_of(people.alice, path) == 100_000
-    assert await state_of(house, path) == "stored"
-
-
-async def test_bytes_that_are_gone_are_told(house: House, people: People) -> None:
-    """Where the half-written file has vanished, the upload has expired: begin again."""
-    data, before = os.urandom(100_000), unfinished(house)
-    path = await begin(people.alice, data)
-    await patch(people.alice, path, 0, data[:1000])
-    (key,) = unfinished(house) - before
-    partial = house.parts.blobs.local_path(key)
-    assert partial is not None
-    partial.unlink()
-    assert (await patch(people.alice, path, 1000, data[1000:])).is_error(410, "upload_expired")
-
-
-# --- One writer -----------------------------------------------------------------------------------
-
-
-async def test_a_second_writer_waits(house: House, people: People) -> None:
-    """While one request writes, another is told to come back; what the first brings is whole."""
-    data = os.urandom(2 * MIB)
-    path = await begin(people.alice, data)
-    told: list[Answer] = []
-
-    async def second() -> None:
-        told.append(await patch(people.alice, path, 0, data))
-        told.append(await people.alice.writer.send("PUT", path, body=data))
-        told.append(await people.alice.writer.send("DELETE", path))
-
-    async with visits.Visit(
-        house.parts, people.alice.access, path.split("/")[-2], offset=0
-    ) as visit:
-        for piece in pieces(data):
-            await visit.take(piece)
-        await second()
-    for answer in told:
-        assert answer.is_error(423, "upload_locked"), answer.body
-        assert 1 <= int(answer.headers["retry-after"]) <= 30
-    assert await offset_of(people.alice, path) == len(data)
-    assert await state_of(house, path) == "stored"
-
-
-async def test_the_lease_of_a_dead_process_ends_by_itself(house: House, people: People) -> None:
-    """Half a minute after its last sign a writer that died keeps nobody out."""
-    data = os.urandom(100_000)
-    path = await begin(people.alice, data)
-    now = house.clock()
-    await house.run(
-        "UPDATE uploads SET lease = 'dead', leased_until = $2 WHERE uid = $1",
-        path.split("/")[-2],
-        now + 30_000_000,
-    )
-    assert (await patch(people.alice, path, 0, data)).is_error(423, "upload_locked")
-    house.clock.move(31)
-    assert (await patch(people.alice, path, 0, data)).status == 204
-
-
-async def test_a_writer_that_lost_its_lease_changes_nothing(house: House, people: People) -> None:
-    """Who comes back after another took over notes nothing and finishes nothing."""
-    data = os.urandom(100_000)
-    path = await begin(people.alice, data)
-    uid = path.split("/")[-2]
-    async with visits.Visit(house.parts, people.alice.access, uid, offset=0) as visit:
-        await visit.take(data[:50_000])
-        await house.run("UPDATE uploads SET lease = 'another' WHERE uid = $1", uid)
-    ((offset, lease),) = await house.rows(
-        "SELECT offset_bytes, lease FROM uploads WHERE uid = $1", uid
-    )
-    assert (offset, lease) == (0, "another")
-
-
-async def test_a_silent_writer_lets_go_and_goes_on(
-    house: House, people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without bytes for a while the lease is given back, and taken again with the next ones."""
-    monkeypatch.setattr(visits, "KEEP_S", 0.01)
-    monkeypatch.setattr(visits, "IDLE_S", 0.0)
-    data = os.urandom(100_000)
-    path = await begin(people.alice, data)
-    uid = path.split("/")[-2]
-    async with (
-        asyncio.timeout(10),
-        visits.Visit(house.parts, people.alice.access, uid, offset=0) as visit,
-    ):
-        await visit.take(data[:50_000])
-        while visit.lease:  # noqa: ASYNC110 # until the keeper, a task of its own, has come by
-            await asyncio.sleep(0)
-        ((offset, lease),) = await house.rows(
-            "SELECT offset_bytes, lease FROM uploads WHERE uid = $1", uid
-        )
-        assert (offset, lease) == (50_000, None)
-        await visit.take(data[50_000:])
-    assert await offset_of(people.alice, path) == 100_000
-
-
 # --- What is refused ------------------------------------------------------------------------------
 
 
@@ -353,6 +163,10 @@ async def test_a_request_that_announces_too_much_is_refused_unread(people: Peopl
     short = await people.alice.writer.send("PUT", path, body=data[:-1])
     assert short.is_error(400, "size_mismatch")
     assert (await patch(people.alice, path, 0, data)).status == 204
+    # When it is stored, too: what is another file must not be taken for this one sent again.
+    assert (await patch(people.alice, path, len(data), b"x")).is_error(400, "size_mismatch")
+    other = await people.alice.writer.send("PUT", path, body=data + b"x")
+    assert other.is_error(400, "size_mismatch")
 
 
 async def test_a_put_that_ends_too_early_leaves_nothing(house: House, people: People) -> None:

@@ -53,7 +53,7 @@ def test_items_are_the_only_nested_thing() -> None:
         (too_large("x"), 413, "too_large"),
         (DatabaseFull("x"), 507, "storage_full"),
         (DatabaseUnavailable("x"), 503, "database_unavailable"),
-        (StorageFull("x"), 507, "storage_full"),
+        (StorageFull("x"), 503, "storage_full"),
         (StorageUnavailable("x"), 503, "storage_unavailable"),
         (NotFoundException("secret"), 404, "not_found"),
         (HTTPException("gone wrong", status_code=500), 500, "internal_error"),

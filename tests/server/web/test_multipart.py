@@ -343,6 +343,7 @@ async def test_a_body_cut_off_anywhere_is_malformed() -> None:
         ),
         b"--frontier\r\n\r\n",
         b"\r\n" * 5000,
+        b"\r\nx" + whole(part('Content-Disposition: form-data; name="a"')),
         b"-" * 5000,
     ],
 )
@@ -368,6 +369,8 @@ async def test_what_is_not_multipart_is_malformed(body: bytes) -> None:
     ),
     content_type=st.just(CONTENT_TYPE) | st.text(max_size=40),
 )
+@example(pieces=[b"\r", b"\x00", b"--frontier--"], content_type=CONTENT_TYPE)
+@example(pieces=[b"\r", b"\n", b"", b"--frontier--"], content_type=CONTENT_TYPE)
 async def test_rubbish_is_parts_or_a_problem(pieces: list[bytes], content_type: str) -> None:
     """No bytes raise anything but a Problem, and cuts make no difference to which."""
     outcomes: list[object] = []

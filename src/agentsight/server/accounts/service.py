@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agentsight.server.access import Access, job_access
 from agentsight.server.accounts import store
 from agentsight.server.accounts.model import (
@@ -91,20 +93,24 @@ async def operator_access(db: Database, *, now_us: int, create: bool) -> Access:
 
     async def find(tx: Tx) -> Access | None:
         organisation = await store.first_organisation(tx)
-        return None if organisation is None else job_access(organisation.organisation_id)
+        return None if organisation is None else _operator(organisation.organisation_id)
 
     async def make(tx: Tx) -> Access:
-        return await ensure_defaults(tx, now_us)
+        return replace(await ensure_defaults(tx, now_us), principal="operator")
 
     access = await db.read(find)
     if access is not None:
         return access
     if not create:
-        return job_access(OrganisationId(0))
+        return _operator(OrganisationId(0))
     try:
         return await db.write(make)
     except UniqueViolation:  # another process was first
         return await db.write(make)
+
+
+def _operator(organisation_id: OrganisationId) -> Access:
+    return job_access(organisation_id, principal="operator")
 
 
 async def create_client(

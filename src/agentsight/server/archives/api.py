@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from litestar import Request, get
 from litestar.params import FromPath
@@ -23,6 +23,7 @@ from agentsight.server.db.errors import DatabaseError
 from agentsight.server.request_context import parts_of
 from agentsight.server.web.auth import access_of, reads
 from agentsight.server.web.leaving import disconnected
+from agentsight.server.web.sending import send_body, send_start
 
 log = logging.getLogger("agentsight.server")
 _MEDIA_TYPE: Final = "application/zip"
@@ -74,24 +75,20 @@ async def _send(
         (b"x-content-type-options", b"nosniff"),
         (b"cache-control", b"no-store"),
     ]
-    await send(cast("Any", {"type": "http.response.start", "status": 200, "headers": headers}))
-    await send(cast("Any", _body(first)))
+    await send_start(send, 200, headers)
+    await send_body(send, first, more=True)
     gone = asyncio.create_task(disconnected(receive))
     try:
         async for chunk in rest:
             if gone.done():
                 return
-            await send(cast("Any", _body(chunk)))
+            await send_body(send, chunk, more=True)
     except (StorageUnavailable, DatabaseError) as error:
         log.error("a ZIP broke off while it was sent: %s", error)
         return
     finally:
         gone.cancel()
-    await send(cast("Any", _body(b"", more=False)))
-
-
-def _body(body: bytes, *, more: bool = True) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": more}
+    await send_body(send, b"")
 
 
 routes = [pack_files]

@@ -9,15 +9,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
+from agentsight.server.attachments.refusals import Withheld
 from agentsight.server.attachments.shapes import AttachmentShape
 
 _STEP_BYTES: Final = 64 * 1024
 _ENCODER: Final = msgspec.json.Encoder()
-Withheld = Literal["infected", "quarantined"]
 
 
 class PackedFileShape(AttachmentShape, kw_only=True):

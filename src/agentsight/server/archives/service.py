@@ -16,13 +16,16 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from typing import IO, Final, cast
 
+import msgspec
+
 from agentsight.server.access import Access
 from agentsight.server.archives import store
-from agentsight.server.archives.manifest import Manifest, PackedFileShape, Withheld
+from agentsight.server.archives.manifest import Manifest, PackedFileShape
 from agentsight.server.archives.model import MANIFEST_NAME, Names, entry_time, folder_name
 from agentsight.server.archives.store import BEFORE_ALL, PackedRow
 from agentsight.server.attachments.addresses import Addresses
-from agentsight.server.attachments.shapes import AttachmentShape, shape_file
+from agentsight.server.attachments.refusals import withheld_as
+from agentsight.server.attachments.shapes import shape_file
 from agentsight.server.blobs import BlobStream, ObjectMissing
 from agentsight.server.conversations.model import Head
 from agentsight.server.parts import Parts
@@ -30,8 +33,8 @@ from agentsight.server.times import to_datetime
 
 log = logging.getLogger("agentsight.server")
 _STEP_ROWS: Final = 256
-_OPEN_AHEAD: Final = 4
-"""Files opened before their turn: it hides what opening takes. Each may hold two chunks of 1 MB."""
+_OPEN_AHEAD: Final = 8
+"""Files opened before their turn: it hides what opening takes. Each may hold a chunk of 1 MB."""
 _SEND_BYTES: Final = 64 * 1024
 """What is written is sent on when it has this size: many small files are one message."""
 _UNIX_TIME: Final = 0x5455
@@ -79,7 +82,8 @@ class Archive:
                     async for chunk in stream:
                         entry.write(chunk)
                         if self._sink.n_bytes >= _SEND_BYTES:
-                            yield self._sink.take()
+                            for piece in self._sink.take():
+                                yield piece
         now = self._parts.clock()
         with self._zip.open(_entry(MANIFEST_NAME, now, self._manifest.n_bytes), "w") as entry:
             for chunk in self._manifest.chunks(
@@ -90,9 +94,11 @@ class Archive:
             ):
                 entry.write(chunk)
                 if self._sink.n_bytes >= _SEND_BYTES:
-                    yield self._sink.take()
+                    for piece in self._sink.take():
+                        yield piece
         self._zip.close()
-        yield self._sink.take()
+        for piece in self._sink.take():
+            yield piece
 
     async def _rows(self) -> AsyncGenerator[PackedRow]:
         """Yield the conversation's files, a step at a time."""
@@ -109,14 +115,13 @@ class Archive:
             after = rows[-1].place
 
     def _note(self, row: PackedRow, path: str, stream: BlobStream | None) -> None:
-        withheld = _withheld(row)
+        withheld = withheld_as(row)
         is_missing = stream is None and withheld is None
         if is_missing:
             log.error("a file's bytes are not there, and not in the ZIP: %s", row.object_key)
         shape = shape_file(row.file, self._access.agent_id, self._parts.links, self._to)
-        values = {name: getattr(shape, name) for name in AttachmentShape.__struct_fields__}
         packed = PackedFileShape(
-            **values,
+            *msgspec.structs.astuple(shape),
             path=path if stream is not None else None,
             missing=is_missing,
             withheld=withheld,
@@ -139,9 +144,22 @@ class _Sink:
     def flush(self) -> None:
         """Do nothing: bytes are taken, not flushed."""
 
-    def take(self) -> bytes:
-        pieces, self._pieces, self.n_bytes = self._pieces, [], 0
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    def take(self) -> list[bytes]:
+        """Give away what waits, small pieces joined; large ones as they came, not copied again."""
+        waiting, self._pieces, self.n_bytes = self._pieces, [], 0
+        taken: list[bytes] = []
+        small: list[bytes] = []
+        for piece in waiting:
+            if len(piece) < _SEND_BYTES:
+                small.append(piece)
+                continue
+            if small:
+                taken.append(b"".join(small))
+                small.clear()
+            taken.append(piece)
+        if small:
+            taken.append(b"".join(small))
+        return taken
 
 
 def _entry(path: str, sent_at: int, size_bytes: int) -> zipfile.ZipInfo:
@@ -154,15 +172,9 @@ def _entry(path: str, sent_at: int, size_bytes: int) -> zipfile.ZipInfo:
     return entry
 
 
-def _withheld(row: PackedRow) -> Withheld | None:
-    if row.is_quarantined:
-        return "quarantined"
-    return "infected" if row.scan == "infected" else None
-
-
 async def _open(parts: Parts, row: PackedRow) -> BlobStream | None:
     """Open a file's bytes; None where they are withheld, not there, or not all there."""
-    if _withheld(row) is not None or not row.is_stored:
+    if withheld_as(row) is not None or not row.is_stored:
         return None
     try:
         stream = await parts.blobs.read(row.object_key)
@@ -182,12 +194,14 @@ async def _opened_ahead(
     is_ended = False
     try:
         while True:
-            while not is_ended and len(waiting) <= _OPEN_AHEAD:
+            # Some at a time: waking the store's threads once a file costs what a small file does.
+            room = _OPEN_AHEAD - len(waiting) if len(waiting) <= _OPEN_AHEAD // 2 else 0
+            for _ in range(0 if is_ended else room):
                 row = await anext(rows, None)
                 if row is None:
                     is_ended = True
-                else:
-                    waiting.append((row, asyncio.create_task(_open(parts, row))))
+                    break
+                waiting.append((row, asyncio.create_task(_open(parts, row))))
             if not waiting:
                 return
             row, opening = waiting.popleft()

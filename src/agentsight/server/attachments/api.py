@@ -15,21 +15,26 @@ from litestar import Request, get
 from litestar.params import FromPath
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from agentsight.server import metrics
-from agentsight.server.access import Access, Permission, link_access
+from agentsight.server.access import Access, Permission
 from agentsight.server.attachments import service
 from agentsight.server.attachments.addresses import Addresses, addresses_of
-from agentsight.server.attachments.model import ConversationFiles, ServedRow
+from agentsight.server.attachments.deliveries import (
+    key_delivery,
+    link_delivery,
+    link_refused,
+    split_link,
+)
+from agentsight.server.attachments.model import ConversationFiles
 from agentsight.server.attachments.refusals import refusal_of
-from agentsight.server.attachments.serving import Delivery, cache_control, serve_blob
+from agentsight.server.attachments.serving import serve_blob
 from agentsight.server.attachments.shapes import (
     ConversationFilesShape,
     shape_conversation_files,
 )
-from agentsight.server.ids import AgentId, ConversationPk
+from agentsight.server.ids import ConversationPk
 from agentsight.server.parts import Parts
-from agentsight.server.problems import Problem, invalid
-from agentsight.server.queries import parse_flag
+from agentsight.server.problems import Problem
+from agentsight.server.queries import read_flag
 from agentsight.server.request_context import parts_of
 from agentsight.server.text import mend_text
 from agentsight.server.web.auth import KeyFinder, access_of, authenticate, reads
@@ -37,31 +42,9 @@ from agentsight.server.web.bases import Bases
 from agentsight.server.web.fields import parse_row_id
 from agentsight.server.web.openapi import with_query
 
-_LINK = re.compile(r"/files/([0-9a-f-]{36})/([^/]{1,100})/(.*)", re.DOTALL)
 HOT_PATH = re.compile(r"/api/conversations/([0-9]{1,16})/attachments/?")
 """The one call's path, where it can be answered without the framework."""
 _ENCODER = msgspec.json.Encoder()
-
-
-def link_refused(reason: str = "invalid") -> Problem:
-    """Make the answer for every link that does not work; it tells nothing more.
-
-    Args:
-        reason: For the counter alone.
-    """
-    metrics.links_refused.labels(reason).inc()
-    return Problem(404, "link_invalid", "This link is not valid, or its file is gone.")
-
-
-def _delivery(parts: Parts, cache: str) -> Delivery:
-    # With files on an origin of their own, our pages are a stranger to them unless named.
-    pages = (parts.settings.public_url,) if parts.settings.public_url else ()
-    return Delivery(
-        cache,
-        accel_prefix=parts.settings.x_accel_redirect,
-        frame_ancestors=pages,
-        redirects=parts.settings.downloads == "redirect",
-    )
 
 
 async def serve_link(parts: Parts, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,67 +66,6 @@ async def serve_link(parts: Parts, scope: Scope, receive: Receive, send: Send) -
         row=row,
         delivery=link_delivery(parts, row, token, name, now_us=parts.clock()),
     )
-
-
-def split_link(parts: Parts, path: str) -> tuple[str, str, str]:
-    """Cut a link's path into uid, token and what follows; what it names is still to be checked.
-
-    Raises:
-        Problem: 404 for what is malformed or has expired: the database need not be asked.
-    """
-    found = _LINK.fullmatch(path)
-    if found is None:
-        raise link_refused()
-    uid, token, rest = found.groups()
-    if parts.links.expires_at_us(token, parts.clock()) is None:
-        was_right = parts.links.expires_at_us(token, 0) is not None
-        raise link_refused("expired" if was_right else "invalid")
-    return uid, token, rest
-
-
-def link_delivery(
-    parts: Parts, row: ServedRow, token: str, name: str, *, now_us: int, action: str = "open"
-) -> Delivery:
-    """Check a link to a file against the file's row, and say how it is handed out.
-
-    It is noted in the audit log.
-
-    Args:
-        parts: The server's.
-        row: What the link's uid names.
-        token: The link's middle part.
-        name: The file name in the link; for what was made of a file, the row's own.
-        now_us: The time.
-        action: What the audit log calls it: `open` or `preview`.
-
-    Raises:
-        Problem: 404 for a link that was altered or has expired, and for a file that is deleted;
-            403 for one that is infected or blocked.
-    """
-    expires_at = parts.links.verify(
-        token,
-        name,
-        agent_id=row.agent_id,
-        attachment_uid=row.uid,
-        filename=row.filename,
-        now_us=now_us,
-    )
-    if expires_at is None:
-        raise link_refused()
-    if row.is_deleted:
-        raise link_refused("deleted")
-    refusal = refusal_of(row)
-    if refusal is not None:
-        metrics.links_refused.labels(refusal.code).inc()
-        raise refusal
-    parts.audit.read(link_access(AgentId(row.agent_id)), action, "attachment", row.uid)
-    is_public = parts.settings.files_cache == "public"
-    return _delivery(parts, cache_control(expires_at, now_us, is_public=is_public))
-
-
-def key_delivery(parts: Parts) -> Delivery:
-    """Say how a file is handed out to who asks with a key."""
-    return replace(_delivery(parts, "private, no-cache"), resource_policy="same-origin")
 
 
 async def answer_conversation_files(
@@ -206,7 +128,7 @@ async def read_content(request: Request[Any, Any, Any], uid: FromPath[str]) -> A
     then is a download, whatever it is.
     """
     parts, access = parts_of(request), access_of(request)
-    insists = _allows_infected(request)
+    insists = read_flag(request.query_params, "allow_infected")
     if insists and not access.may(Permission.WRITE):
         raise Problem(403, "permission_denied", "allow_infected needs a key that may write.")
     row = await service.owned_file(parts, access, mend_text(uid))
@@ -226,14 +148,6 @@ async def read_content(request: Request[Any, Any, Any], uid: FromPath[str]) -> A
         )
 
     return respond
-
-
-def _allows_infected(request: Request[Any, Any, Any]) -> bool:
-    raw = str(request.query_params.get("allow_infected", ""))
-    try:
-        return parse_flag(raw) if raw.strip() else False
-    except ValueError as error:
-        raise invalid("allow_infected", str(error)) from error
 
 
 @get(

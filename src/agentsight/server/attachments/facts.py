@@ -6,6 +6,7 @@ range of one index. Columns of their own hold the same for whoever asks by them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -52,8 +53,12 @@ def encode_facts(facts: Facts) -> str:
     return _encoder.encode(values).decode()
 
 
+@lru_cache(maxsize=4096)
 def decode_facts(text: str | None) -> Facts:
-    """Read the text that is kept; nothing is known where there is none."""
+    """Read the text that is kept; nothing is known where there is none.
+
+    Kept in memory, since lists show the same files again, and many files have the same facts.
+    """
     return NO_FACTS if text is None else _decoder.decode(text)
 
 

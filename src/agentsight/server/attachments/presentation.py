@@ -16,6 +16,9 @@ from typing import Final, Literal
 from agentsight.server.attachments.types import KNOWN_MIME_TYPES, UNKNOWN_MIME_TYPE
 
 SANDBOX: Final = "default-src 'none'; sandbox"
+PICTURE: Final = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""The page that a browser makes around a picture centres it, by styles of its own
+(docs/decisions/0030)."""
 _MEDIA: Final = "default-src 'none'; media-src 'self'"
 _PDF: Final = "default-src 'none'; object-src 'self'; frame-ancestors 'self'"
 _TEXT: Final = "text/plain; charset=utf-8"
@@ -62,8 +65,9 @@ _CONTAINERS: Final[dict[str, str]] = {
 }
 _PICTURES: Final = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp"}
-    | {"image/heic", "image/heif", "image/tiff"}
 )
+_PICTURES_OF_FEW: Final = frozenset({"image/heic", "image/heif", "image/tiff"})
+"""Pictures that most browsers make no page for."""
 _PLAYABLE: Final = frozenset(
     {"audio/mpeg", "audio/wav", "audio/flac", "audio/aac", "audio/amr", "video/x-msvideo"}
     | {mime_type for mime_type, container in _CONTAINERS.items() if container != "heif"}
@@ -152,6 +156,8 @@ def _quoted(value: str) -> str:
 
 def _inline_policy(mime_type: str) -> str | None:
     if mime_type in _PICTURES:
+        return PICTURE
+    if mime_type in _PICTURES_OF_FEW:
         return SANDBOX
     if mime_type in _PLAYABLE:
         return _MEDIA

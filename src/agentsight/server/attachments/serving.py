@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal
 
 from litestar.types import HTTPScope, Receive, Scope, Send
 
@@ -32,6 +32,7 @@ from agentsight.server.web.ranges import (
     is_range_wanted,
     parse_range,
 )
+from agentsight.server.web.sending import send_body, send_start
 
 log = logging.getLogger("agentsight.server")
 
@@ -151,7 +152,7 @@ async def serve_text(
     is_whole = scope["method"] == "GET"
     await _send_headers(send, 200, headers, more=is_whole)
     if is_whole:
-        await send(cast("Any", _body(body, more=False)))
+        await send_body(send, body)
 
 
 def _asked(scope: Scope) -> dict[bytes, str]:
@@ -207,7 +208,7 @@ async def _send_stream(
     try:
         async for chunk in stream:
             left -= len(chunk)
-            await send(cast("Any", _body(chunk, more=left > 0)))
+            await send_body(send, chunk, more=left > 0)
             if left <= 0:
                 return
             # One chunk needs no listener.
@@ -306,16 +307,11 @@ def _length(n_bytes: int) -> tuple[bytes, bytes]:
     return b"content-length", b"%d" % n_bytes
 
 
-def _body(body: bytes, *, more: bool) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": more}
-
-
 async def _send_headers(send: Send, status: int, headers: Headers, *, more: bool = False) -> None:
     """Begin an answer, and end it too unless bytes follow."""
-    start = {"type": "http.response.start", "status": status, "headers": headers}
-    await send(cast("Any", start))
+    await send_start(send, status, headers)
     if not more:
-        await send(cast("Any", _body(b"", more=False)))
+        await send_body(send, b"")
 
 
 async def _send_not_satisfiable(scope: Scope, send: Send, size_bytes: int) -> None:
@@ -329,5 +325,5 @@ async def _send_not_satisfiable(scope: Scope, send: Send, size_bytes: int) -> No
         (b"cache-control", b"no-store"),
         _length(len(body)),
     ]
-    await send(cast("Any", {"type": "http.response.start", "status": 416, "headers": headers}))
-    await send(cast("Any", _body(body, more=False)))
+    await send_start(send, 416, headers)
+    await send_body(send, body)

@@ -70,7 +70,9 @@ def _end_of_day(expires_at: int) -> datetime:
     return to_datetime(expires_at)
 
 
-def _shape(row: AttachmentRow, urls: FileUrls, to: Addresses) -> AttachmentShape:
+def _shape(
+    row: AttachmentRow, urls: FileUrls, to: Addresses, expires_at: datetime
+) -> AttachmentShape:
     folder, name = urls.folder(row.uid), quote_name(row.filename)
     facts = decode_facts(row.facts)
     preview = playback = None
@@ -86,7 +88,7 @@ def _shape(row: AttachmentRow, urls: FileUrls, to: Addresses) -> AttachmentShape
         f"{folder}/{name}",
         row.uid,
         row.sha256,
-        _end_of_day(urls.expires_at_us),
+        expires_at,
         f"{to.api_base}/api/v1/attachments/{row.uid}/content/",
         row.message_id,
         facts.detected_mime_type,
@@ -102,7 +104,7 @@ def _shape(row: AttachmentRow, urls: FileUrls, to: Addresses) -> AttachmentShape
 
 def shape_file(row: AttachmentRow, agent_id: int, links: Links, to: Addresses) -> AttachmentShape:
     """Show one file with a link that works from now on."""
-    return _shape(row, links.file_urls(agent_id, to.files_base, to.now_us), to)
+    return shape_files([row], agent_id, links, to)[0]
 
 
 def shape_files(
@@ -112,7 +114,8 @@ def shape_files(
     if not rows:
         return []
     urls = links.file_urls(agent_id, to.files_base, to.now_us)
-    return [_shape(row, urls, to) for row in rows]
+    expires_at = _end_of_day(urls.expires_at_us)
+    return [_shape(row, urls, to, expires_at) for row in rows]
 
 
 def shape_conversation_files(
@@ -120,10 +123,11 @@ def shape_conversation_files(
 ) -> ConversationFilesShape:
     """Show a conversation's files, grouped and flat."""
     urls = links.file_urls(agent_id, to.files_base, to.now_us)
+    expires_at = _end_of_day(urls.expires_at_us)
     groups: list[MessageFilesShape] = []
     flat: list[AttachmentShape] = []
     for group in files.groups:
-        shapes = [_shape(row, urls, to) for row in group.files]
+        shapes = [_shape(row, urls, to, expires_at) for row in group.files]
         flat += shapes
         at = to_datetime(group.timestamp)
         groups.append(MessageFilesShape(group.message_id, group.sender, at, shapes))

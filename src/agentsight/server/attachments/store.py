@@ -90,7 +90,10 @@ _CONVERSATION_ID = sql(
 SERVED_COLUMNS = (
     "a.agent_id, a.uid, a.filename, a.mime_type, a.declared_mime_type,"
     " b.detected_mime_type, b.size_bytes, b.sha256, b.object_key, a.created_at,"
-    " CASE WHEN a.deleted_at IS NOT NULL OR b.state <> 'stored' THEN 1 ELSE 0 END, b.id, b.scan,"
+    # An erasure takes a conversation first, and its files step by step.
+    " CASE WHEN a.deleted_at IS NOT NULL OR b.state <> 'stored' OR EXISTS (SELECT 1"
+    " FROM conversations c WHERE c.agent_id = a.agent_id AND c.id = a.conversation_id"
+    " AND c.erased_by IS NOT NULL) THEN 1 ELSE 0 END, b.id, b.scan,"
     " CASE WHEN EXISTS (SELECT 1 FROM quarantined_hashes q WHERE q.sha256 = b.sha256)"
     " THEN 1 ELSE 0 END"
 )

@@ -2,7 +2,7 @@
 
 Problem
  ├─ StorageUnavailable   503: the store does not answer; a repeat may succeed
- └─ StorageFull          507: there is no room
+ └─ StorageFull          503: there is no room now; a repeat helps once somebody has made some
 LookupError
  └─ ObjectMissing        nothing is stored under a key
 Exception
@@ -16,6 +16,8 @@ from __future__ import annotations
 from agentsight.server.problems import Problem
 
 _RETRY_AFTER_S = 5
+_RETRY_WHEN_FULL_S = 60
+"""A person has to do something first."""
 
 
 class StorageUnavailable(Problem):
@@ -29,7 +31,7 @@ class StorageFull(Problem):
     """There is no room for the bytes; nothing of them was kept."""
 
     def __init__(self, detail: str) -> None:
-        super().__init__(507, "storage_full", detail)
+        super().__init__(503, "storage_full", detail, retry_after_s=_RETRY_WHEN_FULL_S)
 
 
 class ObjectMissing(LookupError):

@@ -62,6 +62,10 @@ class LocalPartsWriter(BatchedFile):
         """The offset, as text."""
         return str(self._offset)
 
+    async def sync(self) -> None:
+        """Write and sync what was taken: a file can, however little it is."""
+        await self.pause()
+
     async def pause(self) -> None:
         """Write and sync what was taken."""
         self._require_open()

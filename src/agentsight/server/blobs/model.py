@@ -161,6 +161,10 @@ class PartsWriter(Protocol):
         """Take the next bytes; they are kept by reference until they are written."""
         ...
 
+    async def sync(self) -> None:
+        """Make durable what can be at little cost, and go on; for slow senders, every second."""
+        ...
+
     async def pause(self) -> None:
         """Make durable what can be (a store may keep whole parts only) and settle `offset`."""
         ...

@@ -1,35 +1,23 @@
 """The requests we send to one bucket, typed, with errors wrapped: the only file that knows S3.
 
-The client library is imported and the connection made with the first request, so that a server with
-a local store loads neither.
+The clients that send them are made and kept by `s3_clients.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import IO, Any, Final
 
 from agentsight.server.blobs.errors import ObjectMissing, StorageUnavailable
+from agentsight.server.blobs.s3_clients import READ_TIMEOUT_S, S3Clients
 from agentsight.server.blobs.s3_errors import NotSupported, Taken, UploadGone, s3_errors
 
 log = logging.getLogger("agentsight.server")
 
-_CONNECT_TIMEOUT_S: Final = 3
-READ_TIMEOUT_S: Final = 20
-"""Between two reads of an answer, and longer than a store takes to join the parts of a file."""
-_MAX_ATTEMPTS: Final = 3
-"""The first included; the pauses between them (0 to 1 s, 0 to 2 s) are the library's."""
-_MAX_CONNECTIONS: Final = 1000
-"""Slow readers each hold one for as long as they read: in a small pool they would stop the rest."""
-_DEFAULT_REGION: Final = "us-east-1"
-"""What stores outside of AWS expect in a signature when nobody has given them another region."""
 _TOKEN: Final = "agentsight-upload"  # noqa: S105 - the name of a metadata field
 _OUR_TYPE: Final = "application/octet-stream"
 _HEADERS: Final = {
@@ -106,18 +94,13 @@ class S3Bucket:
     ) -> None:
         self._name = name
         self._prefix = f"{prefix}/" if prefix else ""
-        self._environ = environ
         self._public_endpoint = public_endpoint
-        self._read_timeout_s = read_timeout_s
-        self._clients: dict[str, Any] = {}
-        self._lock = asyncio.Lock()
-        self._stack = AsyncExitStack()
+        self._clients = S3Clients(environ, read_timeout_s=read_timeout_s)
         self._refuses_conditions = False
 
     async def close(self) -> None:
         """Close all connections."""
-        self._clients.clear()
-        await self._stack.aclose()
+        await self._clients.close()
 
     # --- One object -------------------------------------------------------------------------------
 
@@ -127,7 +110,7 @@ class S3Bucket:
         A HEAD's 404 has no body and cannot say whether the key or the whole bucket is missing, so a
         second question is asked then: a missing bucket must never look like lost files.
         """
-        client = await self._client()
+        client = await self._clients.get()
         with s3_errors(key):
             try:
                 with s3_errors(key):
@@ -158,7 +141,7 @@ class S3Bucket:
             OutOfRange: It has `start` bytes or fewer.
             Taken: `etag` was given, and the object is another one now.
         """
-        client = await self._client()
+        client = await self._clients.get()
         wanted = self._at(key)
         if start or end is not None:
             wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
@@ -188,7 +171,7 @@ class S3Bucket:
         """
 
         async def send(**condition: str) -> None:
-            client = await self._client()
+            client = await self._clients.get()
             if not isinstance(body, bytes):
                 body.seek(0)
             with s3_errors(key):
@@ -223,7 +206,7 @@ class S3Bucket:
 
     async def delete(self, key: str) -> None:
         """Remove an object and, in a bucket that keeps versions, all versions of it."""
-        client = await self._client()
+        client = await self._clients.get()
         try:
             with s3_errors(key):
                 answer = await client.delete_object(**self._at(key))
@@ -251,7 +234,7 @@ class S3Bucket:
     async def presign(self, key: str, *, expires_s: int, headers: Mapping[str, str]) -> str:
         """Make a link that reads one object, with headers of its answer."""
         overrides = {_HEADERS[name.lower()]: value for name, value in headers.items()}
-        client = await self._client(self._public_endpoint or "")
+        client = await self._clients.get(self._public_endpoint or "")
         with s3_errors(key):
             url = await client.generate_presigned_url(
                 "get_object", Params={**self._at(key), **overrides}, ExpiresIn=expires_s
@@ -262,7 +245,7 @@ class S3Bucket:
 
     async def begin(self, key: str, *, token: str) -> str:
         """Begin a multipart upload; return its id."""
-        client = await self._client()
+        client = await self._clients.get()
         with s3_errors(key):
             begun = await client.create_multipart_upload(
                 **self._at(key), ContentType=_OUR_TYPE, Metadata={_TOKEN: token}
@@ -273,7 +256,7 @@ class S3Bucket:
         self, key: str, upload_id: str, number: int, body: IO[bytes], *, n_bytes: int, md5: str
     ) -> str:
         """Store one part; return its ETag."""
-        client = await self._client()
+        client = await self._clients.get()
         with s3_errors(key):
             stored = await client.upload_part(
                 **self._at(key),
@@ -295,7 +278,7 @@ class S3Bucket:
         parts = [{"PartNumber": n, "ETag": etag} for n, etag in enumerate(etags, 1)]
 
         async def send(**condition: str) -> None:
-            client = await self._client()
+            client = await self._clients.get()
             with s3_errors(key):
                 await client.complete_multipart_upload(
                     **self._at(key),
@@ -308,7 +291,7 @@ class S3Bucket:
 
     async def abort(self, key: str, upload_id: str) -> None:
         """Remove an upload and its parts; one that is gone is not an error."""
-        client = await self._client()
+        client = await self._clients.get()
         try:
             with s3_errors(key):
                 await client.abort_multipart_upload(**self._at(key), UploadId=upload_id)
@@ -321,7 +304,7 @@ class S3Bucket:
         Raises:
             UploadGone: It is not there.
         """
-        client = await self._client()
+        client = await self._clients.get()
         parts: list[Part] = []
         with s3_errors(key):
             pages = client.get_paginator("list_parts")
@@ -334,7 +317,7 @@ class S3Bucket:
 
     async def list_uploads(self, prefix: str = "") -> list[OpenUpload]:
         """List the multipart uploads below a prefix that are under way."""
-        client = await self._client()
+        client = await self._clients.get()
         uploads: list[OpenUpload] = []
         with s3_errors(prefix):
             pages = client.get_paginator("list_multipart_uploads")
@@ -350,7 +333,7 @@ class S3Bucket:
 
     async def list(self, prefix: str) -> AsyncIterator[Listed]:
         """List what is stored below a prefix, in order of the keys."""
-        client = await self._client()
+        client = await self._clients.get()
         pages = client.get_paginator("list_objects_v2").paginate(
             Bucket=self._name, Prefix=self._prefix + prefix
         )
@@ -364,93 +347,13 @@ class S3Bucket:
                 key = self._less_prefix(item["Key"])
                 yield Listed(key, int(item["Size"]), _us(item["LastModified"]))
 
-    # --- The client -------------------------------------------------------------------------------
+    # --- Names ------------------------------------------------------------------------------------
 
     def _at(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._name, "Key": self._prefix + key}
 
     def _less_prefix(self, key: str) -> str:
         return key.removeprefix(self._prefix)
-
-    async def _client(self, endpoint: str = "") -> Any:
-        """Return the client for an endpoint (empty: the one of the environment)."""
-        client = self._clients.get(endpoint)
-        if client is None:
-            async with self._lock:
-                client = self._clients.get(endpoint)
-                if client is None:
-                    client = self._clients[endpoint] = await self._connect(endpoint)
-        return client
-
-    async def _connect(self, endpoint: str) -> Any:
-        await asyncio.to_thread(_import_library)  # half a second of imports, off the event loop
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import AioSession
-
-        environ = self._environ
-        endpoint = (
-            endpoint
-            or environ.get("AWS_ENDPOINT_URL_S3", "")
-            or environ.get("AWS_ENDPOINT_URL", "")
-        )
-        config = AioConfig(
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=self._read_timeout_s,
-            max_pool_connections=_MAX_CONNECTIONS,
-            retries={"mode": "standard", "total_max_attempts": _MAX_ATTEMPTS},
-            signature_version="s3v4",
-            # Bodies are guarded by Content-MD5, which every store checks and which a thread makes;
-            # signing the payload would hash it a second time, on the event loop.
-            s3={
-                "addressing_style": "path" if endpoint else "auto",
-                "payload_signing_enabled": False,
-            },
-            # The newer checksums are refused by stores that do not know them.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            user_agent_extra="agentsight",
-        )
-        session: Any = AioSession()
-        session.register_component("data_loader", _shared_loader())
-        region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
-        region = region or session.get_config_variable("region") or _DEFAULT_REGION
-        with s3_errors(self._name):
-            try:
-                made: Any = session.create_client(
-                    "s3",
-                    region_name=region,
-                    endpoint_url=endpoint or None,
-                    config=config,
-                    # Without them the library looks further: profiles, web identity, the instance.
-                    aws_access_key_id=environ.get("AWS_ACCESS_KEY_ID") or None,
-                    aws_secret_access_key=environ.get("AWS_SECRET_ACCESS_KEY") or None,
-                    aws_session_token=environ.get("AWS_SESSION_TOKEN") or None,
-                )
-                return await self._stack.enter_async_context(made)
-            except ValueError as error:  # "Invalid endpoint: …"
-                raise StorageUnavailable(
-                    "The object store has no such address: mend AWS_ENDPOINT_URL."
-                ) from error
-
-
-@cache
-def _shared_loader() -> Any:
-    """Keep the library's descriptions of S3, which it would read anew for every client."""
-    from botocore import loaders
-
-    untyped: Any = loaders
-    return untyped.create_loader()
-
-
-def _import_library() -> None:
-    try:
-        import aiobotocore.session as _session
-    except ImportError as error:
-        raise StorageUnavailable(
-            "The library for object storage is not installed:"
-            " pip install 'agentsight-open[server]'."
-        ) from error
-    del _session
 
 
 def _us(when: datetime) -> int:

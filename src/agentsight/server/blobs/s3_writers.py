@@ -192,6 +192,9 @@ class S3PartsWriter:
         await self._upload.write(chunk)
         self._is_broken = False
 
+    async def sync(self) -> None:
+        """Do nothing: parts are stored as they fill, and a tail a second would be dear."""
+
     async def pause(self) -> None:
         """Store what is left as the tail, after the parts that are under way."""
         if self._is_complete or self._is_broken:

@@ -25,7 +25,7 @@ from agentsight.server.feedback.shapes import FeedbackShape, shape_feedback
 from agentsight.server.feedback.store import NewFeedback
 from agentsight.server.ids import ConversationPk
 from agentsight.server.problems import Problem, invalid, required
-from agentsight.server.queries import parse_flag
+from agentsight.server.queries import read_flag
 from agentsight.server.request_context import bases_of, parts_of
 from agentsight.server.text import mend_text
 from agentsight.server.times import to_datetime
@@ -133,14 +133,6 @@ def _encoded(shape: T, headers: dict[str, str] | None = None) -> Response[T]:
     return Response(body, headers=headers, media_type=MediaType.JSON)
 
 
-def _wants_full(query: dict[str, str]) -> bool:
-    raw = query.get("full", "")
-    try:
-        return parse_flag(raw) if raw.strip() else True
-    except ValueError as error:
-        raise invalid("full", str(error)) from error
-
-
 @get(
     contract.CONVERSATIONS_PATH,
     guards=[reads],
@@ -157,7 +149,7 @@ async def list_conversations(request: AnyRequest) -> Response[ConversationPage]:
     asked, filters, is_full = (
         parse_page(query.get("page"), query.get("page_size")),
         parse_filters(query),
-        _wants_full(query),
+        read_flag(query, "full", default=True),
     )
     parts, access, to = parts_of(request), access_of(request), addresses_of(request)
     listed = await service.list_conversations(

@@ -13,6 +13,7 @@ from agentsight.server.conversations.model import Head
 from agentsight.server.conversations.shapes import Transcripts
 from agentsight.server.conversations.store_lists import ConversationRow
 from agentsight.server.db import Tx
+from agentsight.server.db.errors import ConstraintViolation, UniqueViolation
 from agentsight.server.feedback import store as feedback
 from agentsight.server.feedback.store import FeedbackRow, NewFeedback
 from agentsight.server.ids import ConversationPk
@@ -254,4 +255,10 @@ async def add_feedback(
         )
         return row, True
 
-    return await parts.db.write(unit)
+    try:
+        return await parts.db.write(unit)
+    except UniqueViolation:
+        raise
+    except ConstraintViolation:
+        # Between our look and our insert an erasure took the conversation: now it is not there.
+        return await parts.db.write(unit)

@@ -57,6 +57,13 @@ _FILL = sql(
     " OR (language IS NULL AND $10::text IS NOT NULL)"
     " OR (metadata IS NULL AND $11::jsonb IS NOT NULL) OR (is_used = 0 AND $13::smallint = 1))"
 )
+_FORGET_OPENING = sql(
+    "UPDATE conversations SET name = NULL, name_folded = NULL, customer_id = NULL,"
+    " customer_id_folded = NULL, customer_ip_address = NULL, device = NULL, source = NULL,"
+    " language = NULL, metadata = NULL, geo_country = NULL, updated_at = $3"
+    " WHERE agent_id = $1 AND id = $2 AND n_messages = 0 AND n_feedbacks = 0"
+    " AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.agent_id = $1 AND m.conversation_id = $2)"
+)
 _COUNT = sql(
     "INSERT INTO conversation_counts (agent_id, shard, n_live, n_deleted) VALUES ($1, $2, $3, $4)"
     " ON CONFLICT (agent_id, shard) DO UPDATE SET"
@@ -182,6 +189,11 @@ async def fill(
         int(new.is_used),
         now_us,
     )
+
+
+async def forget_opening(tx: Tx, access: Access, pk: ConversationPk, *, now_us: int) -> None:
+    """Empty all that `fill` fills, where nothing has happened in the conversation yet."""
+    await tx.execute(_FORGET_OPENING, access.agent_id, pk, now_us)
 
 
 async def touch(

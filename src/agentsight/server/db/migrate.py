@@ -181,10 +181,16 @@ def _migrate_in_child(plan: _Plan, pass_fds: tuple[int, ...] = ()) -> None:
     log.info("migrating %s to schema %s", plan.url.describe(), plan.history.versions[-1])
     # By standard input: the address may hold a password, and arguments can be read by all.
     order = json.dumps({"url": plan.url.text, "migrations": str(plan.history.migrations)})
+    environ = dict(os.environ)
+    if plan.url.path is not None:
+        # Where SQLite may write a copy of the file: there is room beside it, not always in /tmp.
+        environ.setdefault("SQLITE_TMPDIR", str(plan.url.path.absolute().parent))
     done = subprocess.run(
         [sys.executable, "-m", "agentsight.server.db.migrate_child"],
-        input=order, text=True, capture_output=True, check=False, pass_fds=pass_fds,
+        input=order, text=True, capture_output=True, check=False, pass_fds=pass_fds, env=environ,
     )  # fmt: skip
+    for note in done.stdout.splitlines():
+        log.warning("%s", note)
     if done.returncode != 0:
         reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
         raise SchemaRefused(

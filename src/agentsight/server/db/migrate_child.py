@@ -2,17 +2,21 @@
 
 Reads `{"url": …, "migrations": folder}` from standard input. Everything happens in one transaction
 that begins by locking out other migrations, so that even a child whose parent was killed does no
-harm, and a failure leaves the old schema.
+harm, and a failure leaves the old schema. A SQLite file of the first schema is rewritten before
+that. What the operator should know is printed, a line each: the parent logs it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import shutil
 import sqlite3
 import sys
 import traceback
 from pathlib import Path
+from typing import Final
 
 import sqlalchemy
 from alembic import command
@@ -25,6 +29,10 @@ from agentsight.server.db.migrate import ADVISORY_LOCK, BUSY_TIMEOUT_S, sqlite_s
 from agentsight.server.db.sql import split_statements
 from agentsight.server.db.sqlite_connection import connect
 from agentsight.server.db.urls import DatabaseUrl
+
+_LEAVING_TRACES: Final = frozenset({"0001"})
+"""Schemas whose servers did not overwrite what they deleted (`secure_delete` came after them)."""
+_READERS_MS: Final = 1_000
 
 
 def run_script(bind: Connection, script: str) -> None:
@@ -49,7 +57,61 @@ def _upgrade(connection: Connection, migrations: Path) -> None:
     command.upgrade(config, "head")
 
 
+def rewrite_without_traces(path: Path, *, free_bytes: int) -> str | None:
+    """Rewrite a SQLite file of an old schema, so that free pages hold nothing that was deleted.
+
+    Before the migration, not after it: a crash in between then leaves an old schema, and the next
+    start does both.
+
+    Args:
+        free_bytes: How much may be written beside the file. It takes the size of what is alive in
+            it twice: a copy, and the write-ahead log that brings it back.
+
+    Returns:
+        Why it was not done, for the operator; else None.
+    """
+    connection = connect(path, create=False, read_only=False, busy_timeout_s=BUSY_TIMEOUT_S)
+    with contextlib.closing(connection):
+        if _schema_of(connection) not in _LEAVING_TRACES:
+            return None
+        pages, n_free, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        needed = 2 * (pages - n_free) * size
+        if needed > free_bytes:
+            return _not_rewritten(path, f"that takes {needed} bytes, and {free_bytes} are free")
+        try:
+            # In a file: the server's connections keep what is temporary in memory.
+            connection.execute("PRAGMA temp_store = FILE")
+            connection.execute("VACUUM")
+            # Who reads an older state now may do so for hours.
+            connection.execute(f"PRAGMA busy_timeout = {_READERS_MS}").fetchall()
+            is_busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as exc:
+            return _not_rewritten(path, str(exc))
+    return _not_rewritten(path, "another process is reading it") if is_busy else None
+
+
+def _schema_of(connection: sqlite3.Connection) -> str | None:
+    with contextlib.suppress(sqlite3.Error):
+        for (version,) in connection.execute("SELECT version_num FROM alembic_version"):
+            return str(version)
+    return None
+
+
+def _not_rewritten(path: Path, reason: str) -> str:
+    return (
+        f"{path} was not rewritten ({reason}): its free pages may still hold texts that an older"
+        f" version deleted. Stop the server and run: sqlite3 {path} VACUUM"
+    )
+
+
 def _migrate_sqlite(path: Path, migrations: Path) -> None:
+    note = rewrite_without_traces(path, free_bytes=shutil.disk_usage(path.parent).free)
+    if note is not None:
+        print(note)
+
     def open_connection() -> sqlite3.Connection:
         raw = connect(path, create=True, read_only=False, busy_timeout_s=BUSY_TIMEOUT_S)
         # A table that is made anew is dropped under its references; they are checked at the end.

@@ -90,10 +90,10 @@ async def check_database(db: Database, settings: Settings) -> list[Finding]:
     found = [Finding("database", "ok", f"{shown} answers, and its schema is this version's")]
     if path is None:
         return found + await _check_postgresql(db, settings)
-    return found + await _check_sqlite(db, path)
+    return found + await _check_sqlite(db, path, settings)
 
 
-async def _check_sqlite(db: Database, path: Path) -> list[Finding]:
+async def _check_sqlite(db: Database, path: Path, settings: Settings) -> list[Finding]:
     found: list[Finding] = []
     mode = await db.read(store.journal_mode)
     if mode != "wal":
@@ -105,7 +105,7 @@ async def _check_sqlite(db: Database, path: Path) -> list[Finding]:
         text = f"{path} may be read by others (mode {mode_bits:o}); it holds signing keys"
         found.append(Finding("database", "warn", text, f"chmod 600 {path}"))
     free = shutil.disk_usage(path.parent).free
-    return [*found, free_disk_finding("database", free, "the database")]
+    return [*found, free_disk_finding("database", free, "the database", settings)]
 
 
 async def _check_file(db: Database, path: Path) -> Finding:
@@ -177,7 +177,7 @@ async def check_storage(blobs: BlobStore, settings: Settings) -> list[Finding]:
         found.append(Finding("storage", "warn", text, f"chmod o= {root}"))
     found += await _check_leftovers(blobs, settings.leftover_age_s())
     free = shutil.disk_usage(root).free
-    return [*found, free_disk_finding("storage", free, "the files")]
+    return [*found, free_disk_finding("storage", free, "the files", settings)]
 
 
 def _missing_directory(settings: Settings) -> Finding | None:

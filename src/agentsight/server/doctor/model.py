@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from agentsight.server.settings import Settings
+from agentsight.server.settings import Settings, variable_of
 
 State = Literal["ok", "warn", "fail", "skip"]
 MIB = 1024 * 1024
@@ -41,12 +41,16 @@ class Finding(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-def free_disk_finding(check: str, free_bytes: int, place: str) -> Finding:
+def free_disk_finding(check: str, free_bytes: int, place: str, settings: Settings) -> Finding:
     """Judge how much room is left on the disk of `place`."""
+    kept_free = settings.min_free_disk_bytes
     text = f"{free_bytes / GIB:.1f} GiB free on the disk of {place}"
+    if free_bytes < kept_free:
+        text += f": files are refused ({variable_of('min_free_disk_bytes')}={kept_free})"
+        return Finding(check, "fail", text, "Make room, or move it to a larger disk.")
     if free_bytes < MIN_FREE_BYTES:
         return Finding(check, "fail", text, "Make room, or move it to a larger disk.")
-    if free_bytes < LOW_FREE_BYTES:
+    if free_bytes < kept_free + LOW_FREE_BYTES:
         return Finding(check, "warn", text, "Make room soon.")
     return Finding(check, "ok", text)
 

@@ -18,7 +18,7 @@ from agentsight.server.blobs import BlobStore
 from agentsight.server.blobs.opening import open_store_of
 from agentsight.server.db import Database, DatabaseError, Tx, open_database
 from agentsight.server.db.migrate import check_schema
-from agentsight.server.doctor import inside, outside, store
+from agentsight.server.doctor import files, inside, outside, store
 from agentsight.server.doctor.asking import NoAnswer
 from agentsight.server.doctor.model import Finding, Hider, skew_finding
 from agentsight.server.doctor.outside import Target
@@ -91,6 +91,11 @@ async def _examine_inside(
         scanner = settings.clamd
         for finding in await _guarded("scans", lambda: inside.check_scans(db, scanner)):
             yield finding
+    for finding in await _guarded("examiner", lambda: files.check_examiner(settings)):
+        yield finding
+    background = await _guarded("background", lambda: files.check_background(db, settings, clock()))
+    for finding in background:
+        yield finding
     if db.dialect == "postgresql":
         for finding in await _guarded("clock", lambda: _check_database_clock(db, clock)):
             yield finding

@@ -17,6 +17,14 @@ _ANY_FILE = sql(
     "SELECT a.uid FROM attachments a JOIN blobs b ON b.agent_id = a.agent_id AND b.id = a.blob_id"
     " WHERE a.deleted_at IS NULL AND a.size_bytes > 0 AND b.state = 'stored' LIMIT 1"
 )
+_STUCK_ERASURES = sql(
+    "SELECT count(*), coalesce(min(created_at), 0) FROM receipts"
+    " WHERE stage <> 'complete' AND updated_at <= $1"
+)
+_WAITING_EXAMINATIONS = sql(
+    "SELECT count(*), coalesce(min(created_at), 0) FROM blob_jobs"
+    " WHERE kind = 'examine' AND created_at <= $1"
+)
 
 
 async def journal_mode(tx: Tx) -> str:
@@ -47,3 +55,17 @@ async def is_replica(tx: Tx) -> bool:
 async def any_file_uid(tx: Tx) -> str | None:
     """Return the uid of some attachment whose bytes are stored."""
     return await tx.value(_ANY_FILE)
+
+
+async def stuck_erasures(tx: Tx, before_us: int) -> tuple[int, int]:
+    """Count the erasures that nobody was at since then, and say when the first was begun."""
+    return _pair(await tx.row(_STUCK_ERASURES, before_us))
+
+
+async def waiting_examinations(tx: Tx, before_us: int) -> tuple[int, int]:
+    """Count the files that wait to be examined since before then, and say since when the first."""
+    return _pair(await tx.row(_WAITING_EXAMINATIONS, before_us))
+
+
+def _pair(row: tuple[int, ...] | None) -> tuple[int, int]:
+    return (0, 0) if row is None else (row[0], row[1])

@@ -11,7 +11,7 @@ from agentsight.server.attachments import store_counts
 from agentsight.server.blobs import LEFTOVER_AGE_S, BlobStore, ObjectMissing
 from agentsight.server.db import Database, Tx
 from agentsight.server.fsck import store
-from agentsight.server.fsck.model import BlobRow, CopyRow, Options, Report
+from agentsight.server.fsck.model import BlobRow, CopyRow, Options, Report, counted
 from agentsight.server.fsck.store_listing import Listing
 from agentsight.server.ids import AgentId
 
@@ -52,7 +52,9 @@ class Check:
             return
         kind = "missing_object" if size is None else "wrong_size"
         n = await self._read(lambda tx: store.n_references(tx, row.agent_id, row.blob_id))
-        self.report.fault(kind).add(f"{row.object_key} ({n} attachments)", row.size_bytes)
+        self.report.fault(kind).add(
+            f"{row.object_key} ({counted(n, 'attachment', 'attachments')})", row.size_bytes
+        )
 
     async def _hash(self, row: BlobRow) -> str:
         hasher = hashlib.sha256()

@@ -19,30 +19,59 @@ FaultKind: TypeAlias = Literal[
     "leftover",
 ]
 
-TEXTS: Final[dict[FaultKind, str]] = {
-    "missing_object": "files whose bytes are gone: their links answer 410",
-    "wrong_size": "files whose object has another size than it should",
-    "wrong_hash": "files whose bytes are not those that were stored",
-    "orphan_object": "objects that no row names",
-    "missing_copy": "thumbnails and copies whose object is gone",
-    "unfinished_removal": "removals that were broken off",
-    "wrong_count": "counts that do not agree with their rows",
-    "stale_facts": "attachments that do not show what is known of their file",
-    "leftover": "parts of uploads that were broken off long ago",
+TEXTS: Final[dict[FaultKind, tuple[str, str]]] = {
+    "missing_object": (
+        "file whose bytes are gone: its links answer 410",
+        "files whose bytes are gone: their links answer 410",
+    ),
+    "wrong_size": (
+        "file whose object has another size than it should",
+        "files whose object has another size than it should",
+    ),
+    "wrong_hash": (
+        "file whose bytes are not those that were stored",
+        "files whose bytes are not those that were stored",
+    ),
+    "orphan_object": ("object that no row names", "objects that no row names"),
+    "missing_copy": (
+        "thumbnail or copy whose object is gone",
+        "thumbnails and copies whose object is gone",
+    ),
+    "unfinished_removal": ("removal that was broken off", "removals that were broken off"),
+    "wrong_count": (
+        "count that does not agree with its rows",
+        "counts that do not agree with their rows",
+    ),
+    "stale_facts": (
+        "attachment that does not show what is known of its file",
+        "attachments that do not show what is known of their file",
+    ),
+    "leftover": (
+        "part of an upload that was broken off long ago",
+        "parts of uploads that were broken off long ago",
+    ),
 }
+"""What is said of one, and of several."""
 REMEDIES: Final[dict[FaultKind, str]] = {
-    "missing_object": "bring the objects back from a backup; a file that is sent again is mended"
+    "missing_object": "bring back from a backup what is gone; a file that is sent again is mended"
     " by itself",
-    "wrong_size": "bring the objects back from a backup",
-    "wrong_hash": "bring the objects back from a backup",
-    "orphan_object": "--repair removes them",
-    "missing_copy": "--repair forgets them, and they are made again when asked for",
-    "unfinished_removal": "--repair finishes them; a running server does too",
+    "wrong_size": "bring it back from a backup",
+    "wrong_hash": "bring it back from a backup",
+    "orphan_object": "--repair removes what no row names",
+    "missing_copy": "--repair forgets what is gone, and it is made again when asked for",
+    "unfinished_removal": "--repair finishes it; a running server does too",
     "wrong_count": "--repair counts anew",
-    "stale_facts": "--repair copies them again",
-    "leftover": "--repair removes them; a start of the server does too",
+    "stale_facts": "--repair copies the facts again",
+    "leftover": "--repair removes it; a start of the server does too",
 }
 MAX_EXAMPLES: Final = 20
+
+
+def counted(n: int, one: str, several: str) -> str:
+    """Say a number with what it counts."""
+    return f"{n} {one if n == 1 else several}"
+
+
 DEFAULT_AGE_S: Final = 24 * 3600
 """Longer than any request takes between its first object and its rows."""
 

@@ -300,7 +300,8 @@ async def apply_items(
     """Store items in a conversation, whole or not at all, each at most once.
 
     What happened before its conversation or customer was erased, and comes only now, is dropped:
-    where a conversation is opened, item by item; else with a refusal.
+    where a conversation is opened, item by item; else with a refusal. Where only such things come,
+    nothing is said of the conversation either: it is not made, and not filled.
 
     Args:
         target: The conversation by one of its names, or one to open (and fill) first.
@@ -337,7 +338,12 @@ async def apply_items(
         await unit.touch(head, stored)
         return applied
 
-    return await _in_unit(parts, access, work)
+    try:
+        return await _in_unit(parts, access, work)
+    except Problem as problem:
+        if problem.code == "erased" and isinstance(target, Target):
+            await _write(parts, access, lambda unit: _take_back_opening(unit, target, items))
+        raise
 
 
 async def _open_for(
@@ -351,9 +357,11 @@ async def _open_for(
     known = await unit.find(new)
     named = known or Head(ConversationPk(0), "", new.conversation_id)
     erased_at = await unit.erased_until(named, new.customer_id)
-    if erased_at is not None and new.started_at <= erased_at:
-        # What it says of the conversation is of before, too; what is new begins with an item.
-        times = [i.message.timestamp for i in items if not _is_late(i, erased_at)]
+    times = [item.message.timestamp for item in items if not _is_late(item, erased_at)]
+    n_late = len(items) - len(times)
+    if erased_at is not None and (n_late or new.started_at <= erased_at):
+        # What it says of the conversation is of before, too, also where it names no time and so
+        # seems to begin now; what is new begins with an item.
         if not times:
             return known, erased_at
         new = NewConversation(
@@ -365,6 +373,26 @@ async def _open_for(
         )
     head, _ = await unit.open_found(known, new)
     return head, erased_at
+
+
+async def _take_back_opening(unit: Unit, target: Target, items: Sequence[Item]) -> None:
+    """Forget what an opening said of a conversation in which nothing came but what is too late.
+
+    Published clients open without a time, so a resend's opening looks like a new conversation, and
+    would bring back who the customer was. The row stays: something new may still come to it.
+    """
+    head: Head | None = None
+    if target.pk is not None:
+        head = await conversations.find(unit.tx, unit.access, target.pk)
+    elif target.conversation_id is not None:
+        head = await conversations.find_by_conversation_id(
+            unit.tx, unit.access, target.conversation_id
+        )
+    if head is None:
+        return
+    erased_at = await unit.erased_until(head)
+    if any(_is_late(item, erased_at) for item in items):
+        await conversations.forget_opening(unit.tx, unit.access, head.pk, now_us=unit.now_us)
 
 
 def _is_late(item: Item, erased_at: int | None) -> bool:

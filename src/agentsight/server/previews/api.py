@@ -14,7 +14,7 @@ from litestar import Request, get
 from litestar.params import FromPath
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from agentsight.server.attachments.api import (
+from agentsight.server.attachments.deliveries import (
     key_delivery,
     link_delivery,
     link_refused,

@@ -10,6 +10,8 @@ from typing import Final, Literal, TypeAlias
 from agentsight.server.attachments.facts import Facts
 from agentsight.server.attachments.model import ServedRow
 from agentsight.server.attachments.names import file_stem
+from agentsight.server.ids import AgentId, BlobId
+from agentsight.server.media.kinds import SOUNDS, can_play, can_preview, has_text
 
 THUMBNAIL_SIZES: Final = (128, 512, 1600)
 """The longest edge in pixels: a list, a card, a window. Fixed: nobody can ask for millions."""
@@ -71,6 +73,32 @@ class Source:
     detected_mime_type: str | None
     filename: str
     """What its first sender called it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminedRow:
+    """What examining a blob has given so far; `has_none`: something could not be made of it."""
+
+    agent_id: AgentId
+    blob_id: BlobId
+    size_bytes: int
+    detected_mime_type: str | None
+    facts: Facts
+    text_state: TextState
+    has_none: bool
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether files of its type can have more than was found."""
+        mime_type, facts = self.detected_mime_type, self.facts
+        return (
+            self.has_none
+            or self.text_state == "failed"
+            or (has_text(mime_type) and self.text_state == "none")
+            or (can_preview(mime_type) == "image" and facts.preview != "image")
+            or (can_play(mime_type) is not None and facts.playback is None)
+            or (mime_type in SOUNDS and facts.seconds is None)
+        )
 
 
 def thumbnail_kind(size: int) -> str:

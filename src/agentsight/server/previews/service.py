@@ -12,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import msgspec
@@ -49,13 +48,13 @@ from agentsight.server.previews.model import (
     thumbnail_kind,
 )
 from agentsight.server.previews.sources import local_file, scratch_folder, store_file
+from agentsight.server.previews.turns import Turns
 from agentsight.server.problems import Problem, not_found
 
 log = logging.getLogger("agentsight.server")
-_AT_ONCE: Final = 4
-"""Copies of large files from an object store that may lie on our disk at a time, a process."""
 _locks: WeakValueDictionary[tuple[int, int, int, str], asyncio.Lock] = WeakValueDictionary()
-_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Turns]] = WeakKeyDictionary()
+"""One for each kind of work: each has a process of its own, and none waits for another."""
 
 
 def no_preview() -> Problem:
@@ -127,14 +126,22 @@ async def text_preview(parts: Parts, found: Found) -> str:
         raise no_preview()
     agent_id, blob_id = AgentId(found.row.agent_id), found.row.blob_id
     if found.text_state == "waiting":
-        async with _lock(parts, found, TEXT_KIND):
-            await examine_now(parts, agent_id, blob_id)
+        await _look_once(parts, found)
     text = await parts.db.read(
         lambda tx: read_text_start(tx, agent_id, blob_id, TEXT_PREVIEW_CHARS)
     )
     if text is None:
         raise no_preview()
     return text
+
+
+async def _look_once(parts: Parts, found: Found) -> None:
+    """Examine a file, unless somebody who waited for the same has done so meanwhile."""
+    agent_id, wanted = AgentId(found.row.agent_id), Wanted(TEXT_KIND)
+    async with _lock(parts, found, TEXT_KIND), _turns_of(wanted).turn(agent_id):
+        again = await find_by_link(parts, found.row.uid, wanted)
+        if again is not None and again.text_state == "waiting":
+            await examine_now(parts, agent_id, found.row.blob_id)
 
 
 # --- Making ---------------------------------------------------------------------------------------
@@ -146,8 +153,9 @@ def _lock(parts: Parts, found: Found, kind: str) -> asyncio.Lock:
     return _locks.setdefault(key, asyncio.Lock())
 
 
-def _room() -> asyncio.Semaphore:
-    return _rooms.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_AT_ONCE))
+def _turns_of(wanted: Wanted) -> Turns:
+    of_loop = _turns.setdefault(asyncio.get_running_loop(), {})
+    return of_loop.setdefault("thumbnail" if wanted.size else wanted.kind, Turns())
 
 
 async def _make_once(parts: Parts, found: Found, wanted: Wanted) -> Derived:
@@ -157,11 +165,12 @@ async def _make_once(parts: Parts, found: Found, wanted: Wanted) -> Derived:
         raise no_preview()
     async with _lock(parts, found, wanted.kind):
         again = await find_by_link(parts, found.row.uid, wanted)
-        if again is None:
-            raise no_preview()
-        if again.derived is not None:
+        if again is not None and again.derived is not None:
             return again.derived
-        async with _room():
+        # What was learned of it meanwhile counts.
+        if again is None or not _is_possible(parts, again, wanted):
+            raise no_preview()
+        async with _turns_of(wanted).turn(AgentId(found.row.agent_id)):
             return await _make(parts, examiner, again, wanted)
 
 

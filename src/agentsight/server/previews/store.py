@@ -10,7 +10,7 @@ from agentsight.server.attachments.store import SERVED_COLUMNS, SERVED_FROM, ser
 from agentsight.server.attachments.store_texts import drop_text
 from agentsight.server.db import Tx, sql
 from agentsight.server.ids import AgentId, BlobId
-from agentsight.server.previews.model import Derived, Found, Source, TextState
+from agentsight.server.previews.model import Derived, ExaminedRow, Found, Source, TextState
 
 _N_OWN = 8
 _FOUND = (
@@ -45,6 +45,19 @@ _SOURCE = sql(
     "SELECT b.object_key, b.size_bytes, b.detected_mime_type, coalesce((SELECT a.filename"
     " FROM attachments a WHERE a.agent_id = b.agent_id AND a.blob_id = b.id ORDER BY a.id LIMIT 1),"
     " 'file') FROM blobs b WHERE b.agent_id = $1 AND b.id = $2 AND b.state = 'stored'"
+)
+# What the operator sees: agents of the organisation, or of what the access is narrowed to.
+_EXAMINED = sql(
+    "SELECT b.agent_id, b.id, b.size_bytes, b.detected_mime_type, b.facts, b.text_state,"
+    " CASE WHEN EXISTS (SELECT 1 FROM derivatives d WHERE d.agent_id = b.agent_id"
+    " AND d.blob_id = b.id AND d.state = 'none') THEN 1 ELSE 0 END"
+    " FROM blobs b JOIN agents g ON g.id = b.agent_id WHERE g.organisation_id = $1"
+    " AND ($2::bigint = 0 OR g.client_id = $2) AND ($3::bigint = 0 OR g.id = $3)"
+    " AND b.state = 'stored' AND (b.agent_id, b.id) > ($4::bigint, $5::bigint)"
+    " ORDER BY b.agent_id, b.id LIMIT $6::bigint"
+)
+_FORGET_NONE = sql(
+    "DELETE FROM derivatives WHERE agent_id = $1 AND blob_id = $2 AND state = 'none'"
 )
 _PUT_TEXT_STATE = sql("UPDATE blobs SET text_state = $3 WHERE agent_id = $1 AND id = $2")
 
@@ -137,3 +150,20 @@ async def read_source(tx: Tx, agent_id: AgentId, blob_id: BlobId) -> Source | No
 async def put_text_state(tx: Tx, agent_id: AgentId, blob_id: BlobId, state: TextState) -> None:
     """Say what became of looking for a blob's text."""
     await tx.execute(_PUT_TEXT_STATE, agent_id, blob_id, state)
+
+
+async def examined_after(
+    tx: Tx, access: Access, after: tuple[int, int], limit: int
+) -> list[ExaminedRow]:
+    """Read what examining stored blobs has given, in order of (agent, id)."""
+    scope = (access.organisation_id, access.client_id or 0, access.agent_id)
+    rows = await tx.rows(_EXAMINED, *scope, *after, limit)
+    return [
+        ExaminedRow(agent_id, blob_id, size_bytes, mime_type, decode_facts(facts), state, bool(n))
+        for agent_id, blob_id, size_bytes, mime_type, facts, state, n in rows
+    ]
+
+
+async def forget_none(tx: Tx, agent_id: AgentId, blob_id: BlobId) -> None:
+    """Forget that things could not be made of a blob: they are tried again when asked for."""
+    await tx.execute(_FORGET_NONE, agent_id, blob_id)

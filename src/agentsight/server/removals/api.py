@@ -12,8 +12,7 @@ from agentsight.server.conversations.model import Head
 from agentsight.server.conversations.references import paths_of, ref_in
 from agentsight.server.conversations.service import resolve_ref
 from agentsight.server.parts import Parts
-from agentsight.server.problems import invalid
-from agentsight.server.queries import parse_flag
+from agentsight.server.queries import read_flag
 from agentsight.server.removals import service
 from agentsight.server.removals.shapes import (
     HiddenAttachmentShape,
@@ -39,11 +38,7 @@ _ERASE = {
 
 
 def _wants_erasure(request: AnyRequest) -> bool:
-    raw = str(request.query_params.get("erase", ""))
-    try:
-        return parse_flag(raw) if raw.strip() else False
-    except ValueError as error:
-        raise invalid("erase", str(error)) from error
+    return read_flag(request.query_params, "erase")
 
 
 def _receipt(parts: Parts, work: Work) -> Response[ReceiptShape]:

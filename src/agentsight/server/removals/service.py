@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from agentsight.server.access import Access, job_access
+from agentsight.server.access import Access
 from agentsight.server.audits import store as audits
 from agentsight.server.conversations import store as conversations
 from agentsight.server.conversations.model import Head
@@ -200,7 +200,7 @@ async def would_erase_customer(parts: Parts, access: Access, customer_id: str) -
     async def query(tx: Tx) -> Receipt:
         receipt = Receipt(kind="customer", asked_at=now, is_ledgered=True)
         for agent_id in await store_customers.agents_of(tx, access):
-            agent = job_access(access.organisation_id, agent_id)
+            agent = access.within(agent_id)
             would = await store_customers.would_remove(tx, agent, customer_id, now_us=now)
             add_rows(receipt.rows, would.rows)
             receipt.objects += would.objects

@@ -34,6 +34,8 @@ _DAY_US: Final = 24 * 3600 * 1_000_000
 _AT_ONCE: Final = 100
 """Conversations, or attachments, that one run takes: one receipt each run."""
 _STEPS_A_RUN: Final = 2_000
+_STEPS_A_TURN: Final = 500
+"""Of one erasure, before another one has its turn."""
 _IDLE_US: Final = 3_000_000
 """Whoever has begun an erasure goes on with it: two at it would only wait for each other."""
 _WALKED: Final = 500
@@ -45,16 +47,24 @@ WALK_PAUSE_S: Final = 5.0
 
 async def removals_step(parts: Parts) -> int:
     """Carry on what a crash, a full step or a store that was away has left unfinished."""
-    return await carry_on(parts, idle_us=_IDLE_US)
+    return await carry_on(parts, idle_us=_IDLE_US, n_steps=_STEPS_A_TURN)
 
 
-async def carry_on(parts: Parts, *, idle_us: int = 0) -> int:
-    """Take one step of each erasure that nobody has been at for so long; returns how many."""
+async def carry_on(parts: Parts, *, idle_us: int = 0, n_steps: int = 1) -> int:
+    """Carry on each erasure that nobody has been at for so long; returns how many steps it took.
+
+    Args:
+        n_steps: Of each erasure. Whoever takes one step makes it fresh again: with single steps an
+            erasure that must be idle first would rest after each.
+    """
     n_done, since = 0, parts.clock() - idle_us
     failure: StorageUnavailable | None = None
     for uid in await parts.db.read(lambda tx: store_receipts.unfinished(tx, since, _AT_ONCE)):
         try:
-            n_done += await advance(parts, uid)
+            for _ in range(n_steps):
+                if not await advance(parts, uid):
+                    break
+                n_done += 1
         except StorageUnavailable as error:  # the others may have rows to remove
             failure = error
     for blob in await parts.db.read(lambda tx: store_blobs.going(tx, None, _AT_ONCE)):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from agentsight.server.access import Access, job_access
+from agentsight.server.access import Access
 from agentsight.server.archives.model import safe_name
 from agentsight.server.audits import store as audits
 from agentsight.server.blobs import ObjectMissing
@@ -49,7 +49,7 @@ async def find_customer(parts: Parts, access: Access, customer_id: str) -> Found
         holdings: list[Holding] = []
         alike: set[str] = set()
         for agent_id in await store_customers.agents_of(tx, access):
-            agent = job_access(access.organisation_id, agent_id)
+            agent = access.within(agent_id)
             held = await store_customers.holding(tx, agent, customer_id)
             holdings += [held] if held is not None else []
             alike.update(await store_customers.like_it(tx, agent, customer_id))
@@ -149,7 +149,7 @@ class _Writer:
         access = self._access
         agents = await self._parts.db.read(lambda tx: store_customers.agents_of(tx, access))
         for agent_id in agents:
-            scope = job_access(access.organisation_id, agent_id)
+            scope = access.within(agent_id)
             held = await self._parts.db.read(
                 lambda tx, scope=scope: store_customers.holding(tx, scope, self._customer_id),
                 slow=True,

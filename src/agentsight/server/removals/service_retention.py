@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from agentsight.server.access import Access, job_access
+from agentsight.server.access import Access
 from agentsight.server.agents import store as agents
 from agentsight.server.agents.model import clean_environment
 from agentsight.server.audits import store as audits
@@ -77,7 +77,7 @@ async def list_rules(db: Database, access: Access, agent_slug: str | None = None
             agent = await agents.find_agent(tx, access, agent_slug)
             if agent is None:
                 raise not_found()
-            scope = job_access(access.organisation_id, agent.agent_id)
+            scope = access.within(agent.agent_id)
         return await store.list_rules(tx, scope)
 
     return await db.read(query)
@@ -89,7 +89,7 @@ async def _place(
     agent = await agents.find_agent(tx, access, agent_slug)
     if agent is None:
         raise not_found()
-    scope = job_access(access.organisation_id, agent.agent_id)
+    scope = access.within(agent.agent_id)
     if environment is None:
         return scope, None
     slug = clean_environment(environment)

@@ -13,7 +13,10 @@ from agentsight.server.removals.model import Receipt, ReceiptKind, Rows
 from agentsight.server.removals.store_receipts import Work
 from agentsight.server.times import optional_datetime, to_datetime
 
-BACKUPS = "as long as you keep them; starting a server on a restored one erases it again"
+BACKUPS = (
+    "as long as you keep them; a server started on a restored one erases it again if the store has"
+    " the latest erasures/ objects, else not"
+)
 _SECOND_US = 1_000_000
 
 

@@ -7,6 +7,9 @@ from typing import Final, Literal
 
 ScanResult = Literal["clean", "infected", "failed"]
 MAX_DETAIL_CHARS: Final = 300
+_NOT_WHOLE: Final = "Heuristics.Limits.Exceeded"
+"""What it "finds" in a file that it did not look at to the end, with `AlertExceedsMax yes`
+(clamd.conf(5)): no signature."""
 
 
 class DaemonAway(Exception):
@@ -24,7 +27,8 @@ class Verdict:
 def read_verdict(reply: bytes) -> Verdict:
     """Read the daemon's reply to INSTREAM (clamd(8), "COMMANDS").
 
-    It is `stream: OK`, `stream: <signature> FOUND`, or a text that ends in `ERROR`.
+    It is `stream: OK`, `stream: <signature> FOUND`, or a text that ends in `ERROR`. What was not
+    scanned whole has failed: nothing was found in it, and nothing can be said of the rest.
 
     Raises:
         DaemonAway: There is no reply, or one that nobody knows: that must never count as clean.
@@ -34,6 +38,9 @@ def read_verdict(reply: bytes) -> Verdict:
     if text == "stream: OK":
         return Verdict("clean")
     if text.startswith("stream: ") and said.endswith(" FOUND"):
+        if said.startswith(_NOT_WHOLE):
+            reason = f"past the daemon's limits, not scanned whole: {said.removesuffix(' FOUND')}"
+            return Verdict("failed", _shortened(reason))
         return Verdict("infected", _shortened(said.removesuffix(" FOUND")))
     if text == "INSTREAM size limit exceeded. ERROR":
         return Verdict("failed", "larger than the daemon's StreamMaxLength")

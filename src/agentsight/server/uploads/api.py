@@ -106,8 +106,9 @@ _WHOLE = with_bodies({"application/octet-stream": _BYTES}, "All bytes of the fil
 async def announce_upload(request: AnyRequest) -> Response[UploadShape | None]:
     """Say name, size and hash of a file; learn where to send its bytes (201).
 
-    200 means that the agent has these bytes already: refer to the upload at once. That is told only
-    to a key that may read.
+    200 means that the agent has these bytes already: refer to the upload at once. An `offset` above
+    0 means that an unfinished upload of the same file (hash, size, name, type) goes on from there.
+    Both are told only to a key that may read.
     """
     parts, access = parts_of(request), access_of(request)
     _check_version(request)
@@ -212,14 +213,18 @@ def _asked(request: AnyRequest, uid: str) -> tuple[Parts, Access, str]:
 
 @head(UPLOAD_PATH, guards=[writes], summary="Where an upload stands", **_ANSWERS)
 async def stand_of_upload(request: AnyRequest, uid: FromPath[str]) -> Response[None]:
-    """Tell in `Upload-Offset` how many bytes are safe: where to go on."""
+    """Tell in `Upload-Offset` how many bytes are safe: where to go on.
+
+    Whoever asks is about to go on: a request that still sends this upload is waited for, and
+    stopped after a second. 423 when it does not let go.
+    """
     upload = await service.find_living(*_asked(request, uid))
     return Response(None, headers=_headers(upload) | {"Cache-Control": "no-store"})
 
 
 @get(UPLOAD_PATH, guards=[writes], summary="An upload", **_ANSWERS)
 async def read_upload(request: AnyRequest, uid: FromPath[str]) -> UploadShape:
-    """Read an upload's state: pending, stored or expired."""
+    """Read an upload's state, pending, stored or expired, and how far it is; nobody is stopped."""
     parts, access, uid = _asked(request, uid)
     upload = await service.find(parts, access, uid)
     if upload.state_at(parts.clock()) != "expired":

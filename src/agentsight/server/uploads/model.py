@@ -12,13 +12,17 @@ from typing import Final, Literal
 from agentsight.server.ids import AgentId, BlobId
 
 State = Literal["pending", "stored", "expired"]
-LEASE_S: Final = 30
+LEASE_S: Final = 10
 """How long a writer that says nothing keeps an upload from others: what a dead process costs."""
-KEEP_S: Final = 5.0
-"""How often a writer renews its lease, and looks whether bytes still flow."""
+KEEP_S: Final = 1.0
+"""How often a writer notes how far it has come, and looks whether somebody waits for it."""
+RENEW_S: Final = 3.0
+"""How often a writer that has nothing to note renews its lease: thrice in its length."""
 IDLE_S: Final = 10.0
 """A writer without bytes for so long lets go: a client that lost its connection comes again long
-before the old one is known to be dead. Shorter than the lease, and a few looks long."""
+before the old one is known to be dead."""
+OFFER_S: Final = 10
+"""How long an unfinished upload is kept for the client that was told to go on with it."""
 KEPT_AFTER_EXPIRY_DAYS: Final = 30
 """How long a row says "expired" before it is forgotten and says "not found"."""
 MAX_METADATA_CHARS: Final = 16 * 1024
@@ -55,12 +59,17 @@ class Upload:
     parts: str
     state: State
     leased_until: int | None
+    """Until then one request writes, if it still lives."""
     created_at: int
     expires_at: int
 
     def state_at(self, now_us: int) -> State:
         """Tell the state; a time that has passed counts before the chore has come by."""
         return "expired" if self.expires_at <= now_us else self.state
+
+    def is_leased_at(self, now_us: int) -> bool:
+        """Say whether a request writes it."""
+        return self.state == "pending" and (self.leased_until or 0) > now_us
 
     @property
     def is_whole(self) -> bool:

@@ -35,10 +35,12 @@ from agentsight.server.uploads.hashes import RunningHash
 from agentsight.server.uploads.model import (
     KEPT_AFTER_EXPIRY_DAYS,
     LEASE_S,
+    OFFER_S,
     Announced,
     Upload,
 )
-from agentsight.server.uploads.visits import Visit, conflict, locked, size_mismatch
+from agentsight.server.uploads.turns import await_turn, await_twin, locked
+from agentsight.server.uploads.visits import Visit, conflict, size_mismatch
 
 log = logging.getLogger("agentsight.server")
 _HOUR_US: Final = 3600 * 1_000_000
@@ -53,12 +55,16 @@ async def announce(
 ) -> Upload:
     """Make an upload: stored at once where the agent has these bytes, else waiting for them.
 
+    An unfinished upload of the same file that nobody sends any more is gone on with: its client
+    was stopped, and has forgotten it.
+
     Args:
         parts: The process's parts.
         access: Who uploads.
         announced: What is to come.
-        may_be_here: Whether the answer may be that nothing has to be sent. It is given only to who
-            may read the agent's files: a hash must not tell anybody else that they are there.
+        may_be_here: Whether the answer may be that all of it, or its beginning, has not to be sent.
+            It is given only to who may read the agent's files: a hash must not tell anybody else
+            that they are there.
 
     Raises:
         Problem: 413 for a larger file than may be, 403 for blocked bytes, 507 past a limit.
@@ -71,6 +77,8 @@ async def announce(
     is_asked = may_be_here and sha256 is not None and access.may(Permission.READ)
     if is_asked and sha256 is not None and await lost_object(parts, access, sha256) is not None:
         is_asked = False
+    if is_asked:
+        await await_twin(parts, access, announced)
     now = parts.clock()
     uid, blob_uid = new_uid(now), new_uid(now)
     expires_at = now + parts.settings.upload_pin_hours * _HOUR_US
@@ -81,9 +89,16 @@ async def announce(
             await keeping.refuse_quarantined(tx, [sha256])
         blob_id = await _find_here(tx, access, announced) if is_asked else None
         if blob_id is None and max_agent_bytes is not None:
-            taken = (await store_counts.read_counts(tx, access)).stored_bytes
+            taken = await _taken_bytes(tx, access, now)
             if taken + announced.size_bytes > max_agent_bytes:
                 raise keeping.agent_limit_reached(taken, max_agent_bytes)
+        if is_asked and blob_id is None:
+            offered_until = now + OFFER_S * 1_000_000
+            unfinished = await store.offer_unfinished(
+                tx, access, announced, now_us=now, until_us=offered_until, expires_at=expires_at
+            )
+            if unfinished is not None:
+                return unfinished
         return await store.insert(
             tx,
             access,
@@ -101,7 +116,7 @@ async def announce(
     if upload.state == "stored":
         metrics.deduplicated_bytes.inc(upload.size_bytes)
         return upload
-    parts.disks.require_room(announced.size_bytes)
+    parts.disks.require_room(announced.size_bytes - upload.offset)
     return await settle(parts, access, upload)
 
 
@@ -128,12 +143,14 @@ async def find(parts: Parts, access: Access, uid: str) -> Upload:
 
 
 async def find_living(parts: Parts, access: Access, uid: str) -> Upload:
-    """Find an upload that has not expired; one that only lacks its last step is taken to its end.
+    """Find an upload that has not expired, as somebody who will go on with it: a request that
+    still writes it is stopped, and one that only lacks its last step is taken to its end.
 
     Raises:
-        Problem: 404, 410 when it has expired, and what the last step finds wrong.
+        Problem: 404, 410 when it has expired, 423 when its writer does not let go, and what the
+            last step finds wrong.
     """
-    upload = await find(parts, access, uid)
+    upload = await await_turn(parts, access, await find(parts, access, uid))
     if upload.state_at(parts.clock()) == "expired":
         raise keeping.upload_expired(uid)
     return await settle(parts, access, upload)
@@ -142,7 +159,7 @@ async def find_living(parts: Parts, access: Access, uid: str) -> Upload:
 async def settle(parts: Parts, access: Access, upload: Upload) -> Upload:
     """Take an upload to its end that has all of its bytes: an empty one, or one that a crash cut
     off between its last byte and its row."""
-    if not upload.is_whole:
+    if not upload.is_whole or upload.is_leased_at(parts.clock()):
         return upload
     async with Visit(parts, access, upload.uid, offset=upload.offset) as visit:
         return await _complete(parts, access, visit)
@@ -152,9 +169,9 @@ async def take_back(parts: Parts, access: Access, uid: str) -> None:
     """Let an upload expire: unfinished bytes are removed, a stored blob is not kept for it.
 
     Raises:
-        Problem: 404; 410 when it has expired; 423 while somebody writes it.
+        Problem: 404; 410 when it has expired; 423 when its writer does not let go.
     """
-    upload = await find(parts, access, uid)
+    upload = await await_turn(parts, access, await find(parts, access, uid))
     now = parts.clock()
     state = upload.state_at(now)
     if state == "expired":
@@ -190,19 +207,22 @@ async def receive(
 
     Raises:
         Problem: 400 `size_mismatch` or `hash_mismatch` (then the upload is over), 404, 409 for
-            another offset, 410, 413, 423 while another request writes, 507.
+            another offset or when a newer request has taken over, 410, 413, 423 when the older
+            one does not let go, 507.
     """
-    upload = await find(parts, access, uid)
+    upload = await await_turn(parts, access, await find(parts, access, uid))
     state = upload.state_at(parts.clock())
     if state == "expired":
         raise keeping.upload_expired(uid)
     if state == "stored" and (offset is None or offset == upload.size_bytes):
+        _check_length(parts, upload, offset, content_length)
         return upload  # it was heard before, and its answer lost
     if state == "stored" or (offset is not None and offset != upload.offset):
         raise conflict(upload)
     _check_length(parts, upload, offset, content_length)
     async with Visit(parts, access, uid, offset=offset) as visit:
         if not visit.is_published:
+            await _require_agent_room(parts, access, visit)
             await _take_all(parts, visit, chunks)
         if visit.is_published or visit.taken == upload.size_bytes:
             return await _complete(parts, access, visit)
@@ -210,6 +230,24 @@ async def receive(
             await visit.refuse()
             raise size_mismatch(upload, f"Only {visit.taken} bytes came; nothing was stored")
     return await find(parts, access, uid)
+
+
+async def _taken_bytes(tx: Tx, access: Access, now_us: int) -> int:
+    """Count what lies on the disk of an agent's: what is stored, and what waits for its end."""
+    _, _, received_bytes = await store.count_pending(tx, access, now_us)
+    return (await store_counts.read_counts(tx, access)).stored_bytes + received_bytes
+
+
+async def _require_agent_room(parts: Parts, access: Access, visit: Visit) -> None:
+    """End an upload that cannot fit any more before its bytes come: unfinished ones count too, or
+    bytes without end could be kept by never sending the last one."""
+    limit, now, upload = parts.settings.max_agent_bytes, parts.clock(), visit.upload
+    if limit is None or upload.is_whole:
+        return
+    taken = await parts.db.read(lambda tx: _taken_bytes(tx, access, now))
+    if taken - upload.offset + upload.size_bytes > limit:
+        await visit.refuse()
+        raise keeping.agent_limit_reached(taken - upload.offset, limit)
 
 
 def _check_length(

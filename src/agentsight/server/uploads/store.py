@@ -6,6 +6,7 @@ that was too slow changes nothing after another has taken over.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from agentsight.server.access import Access
@@ -27,20 +28,29 @@ _INSERT = sql(
 _FIND = sql(f"SELECT {_COLUMNS} FROM uploads WHERE agent_id = $1 AND uid = $2")
 _FREE = "(lease IS NULL OR leased_until <= $4)"
 _TAKE = sql(
-    "UPDATE uploads SET lease = $3, leased_until = $5, updated_at = $4"
+    "UPDATE uploads SET lease = $3, leased_until = $5, wanted_at = NULL, offered_until = NULL,"
+    " updated_at = $4"
     " WHERE agent_id = $1 AND uid = $2 AND state = 'pending' AND expires_at > $4"
     f" AND {_FREE} RETURNING {_COLUMNS}"
 )
 _RENEW = sql(
     "UPDATE uploads SET leased_until = $4 WHERE agent_id = $1 AND uid = $2 AND lease = $3"
+    " AND state = 'pending' RETURNING wanted_at"
+)
+_LOOK = sql(
+    "SELECT wanted_at FROM uploads WHERE agent_id = $1 AND uid = $2 AND lease = $3"
     " AND state = 'pending'"
+)
+_WANT = sql(
+    "UPDATE uploads SET wanted_at = $3 WHERE agent_id = $1 AND uid = $2 AND lease IS NOT NULL"
 )
 _ADVANCE = sql(
     "UPDATE uploads SET offset_bytes = $4, parts = $5, leased_until = $6, expires_at = $7,"
     " updated_at = $8 WHERE agent_id = $1 AND uid = $2 AND lease = $3 AND state = 'pending'"
+    " RETURNING wanted_at"
 )
 _RELEASE = sql(
-    "UPDATE uploads SET lease = NULL, leased_until = NULL"
+    "UPDATE uploads SET lease = NULL, leased_until = NULL, wanted_at = NULL"
     " WHERE agent_id = $1 AND uid = $2 AND lease = $3"
 )
 _FINISH = sql(
@@ -56,6 +66,21 @@ _END = sql(
 _UNPIN = sql(
     "UPDATE uploads SET state = 'expired', updated_at = $3"
     " WHERE agent_id = $1 AND uid = $2 AND state = 'stored'"
+)
+# Unfinished uploads of one file. Of those that nobody sends, the one that has come farthest.
+_SAME = (
+    " FROM uploads WHERE agent_id = $1 AND sha256 = $2 AND size_bytes = $3 AND filename = $4"
+    " AND coalesce(declared_mime_type, '') = $5 AND state = 'pending' AND expires_at > $6"
+)
+_FIND_UNFINISHED = sql(
+    f"SELECT id{_SAME} AND offset_bytes > 0 AND (lease IS NULL OR leased_until <= $6)"
+    " AND (offered_until IS NULL OR offered_until <= $6)"
+    " ORDER BY offset_bytes DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED"
+)
+_IS_BEING_SENT = sql(f"SELECT 1{_SAME} AND leased_until > $6 LIMIT 1")
+_OFFER = sql(
+    "UPDATE uploads SET offered_until = $3, expires_at = $4 WHERE agent_id = $1 AND id = $2"
+    f" RETURNING {_COLUMNS}"
 )
 _PENDING = sql(
     "SELECT count(*), coalesce(sum(size_bytes), 0)::bigint, coalesce(sum(offset_bytes), 0)::bigint"
@@ -87,6 +112,20 @@ _HOLD = sql(
 _FORGET = sql(
     "DELETE FROM uploads WHERE state = 'expired' AND expires_at <= $1 AND updated_at <= $1"
 )
+
+
+class Held(Enum):
+    """What a writer hears of its lease."""
+
+    OURS = "ours"
+    WANTED = "ours, and somebody waits for it"
+    LOST = "not ours any more"
+
+
+def _held(row: tuple[Any, ...] | None) -> Held:
+    if row is None:
+        return Held.LOST
+    return Held.OURS if row[0] is None else Held.WANTED
 
 
 def _upload(row: tuple[Any, ...] | None) -> Upload | None:
@@ -126,6 +165,35 @@ async def insert(
     return Upload(*row)
 
 
+async def offer_unfinished(
+    tx: Tx, access: Access, announced: Announced, *, now_us: int, until_us: int, expires_at: int
+) -> Upload | None:
+    """Find an unfinished upload of the same file that nobody writes, and keep it for the caller.
+
+    Two who ask at once are never given the same one.
+    """
+    upload_id = await tx.value(_FIND_UNFINISHED, *_same(access, announced, now_us))
+    if upload_id is None:
+        return None
+    return _upload(await tx.row(_OFFER, access.agent_id, upload_id, until_us, expires_at))
+
+
+async def is_being_sent(tx: Tx, access: Access, announced: Announced, now_us: int) -> bool:
+    """Say whether somebody sends the same file right now."""
+    return await tx.value(_IS_BEING_SENT, *_same(access, announced, now_us)) is not None
+
+
+def _same(access: Access, announced: Announced, now_us: int) -> tuple[Any, ...]:
+    return (
+        access.agent_id,
+        announced.sha256,
+        announced.size_bytes,
+        announced.filename,
+        announced.declared_mime_type or "",
+        now_us,
+    )
+
+
 async def find(tx: Tx, access: Access, uid: str) -> Upload | None:
     """Find an upload of the caller's agent."""
     return _upload(await tx.row(_FIND, access.agent_id, uid))
@@ -138,9 +206,19 @@ async def take_lease(
     return _upload(await tx.row(_TAKE, access.agent_id, uid, lease, now_us, until_us))
 
 
-async def renew_lease(tx: Tx, access: Access, uid: str, lease: str, *, until_us: int) -> bool:
-    """Hold an upload for longer; False when it is not ours any more."""
-    return await tx.execute(_RENEW, access.agent_id, uid, lease, until_us) == 1
+async def renew_lease(tx: Tx, access: Access, uid: str, lease: str, *, until_us: int) -> Held:
+    """Hold an upload for longer."""
+    return _held(await tx.row(_RENEW, access.agent_id, uid, lease, until_us))
+
+
+async def look(tx: Tx, access: Access, uid: str, lease: str) -> Held:
+    """See whether an upload is ours still, and whether somebody waits for it."""
+    return _held(await tx.row(_LOOK, access.agent_id, uid, lease))
+
+
+async def want(tx: Tx, access: Access, uid: str, now_us: int) -> None:
+    """Ask whoever writes an upload to let go of it."""
+    await tx.execute(_WANT, access.agent_id, uid, now_us)
 
 
 async def advance(
@@ -154,12 +232,13 @@ async def advance(
     until_us: int,
     expires_at: int,
     now_us: int,
-) -> bool:
-    """Note how far the bytes have come; False when the upload is not ours any more."""
-    done = await tx.execute(
-        _ADVANCE, access.agent_id, uid, lease, offset, parts, until_us, expires_at, now_us
+) -> Held:
+    """Note how far the bytes have come."""
+    return _held(
+        await tx.row(
+            _ADVANCE, access.agent_id, uid, lease, offset, parts, until_us, expires_at, now_us
+        )
     )
-    return done == 1
 
 
 async def release_lease(tx: Tx, access: Access, uid: str, lease: str) -> None:

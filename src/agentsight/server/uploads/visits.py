@@ -1,8 +1,9 @@
 """One request's time with an upload: it holds the lease, hands bytes to the store, notes how far.
 
 Beside the request runs its keeper: it renews the lease while bytes flow or are checked, notes the
-offset every few megabytes, and lets go when no bytes come, so that a client whose connection broke
-can go on over a new one. Bytes first, then the row: what a row counts is durable.
+offset every few megabytes and every second, and lets go when no bytes come or when a newer request
+wants the upload (see `turns`), so that a client whose connection broke can go on over a new one.
+Bytes first, then the row: what a row counts is durable.
 
 What holds the promise of one writer: the lease in the row (every note names it; one that is not
 ours any more changes nothing), and below it the store's own (a lock on the local file, parts by
@@ -15,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -35,20 +37,17 @@ from agentsight.server.parts import Parts
 from agentsight.server.problems import Problem
 from agentsight.server.uploads import store
 from agentsight.server.uploads.hashes import HashKeeper, RunningHash
-from agentsight.server.uploads.model import IDLE_S, KEEP_S, LEASE_S, Upload
+from agentsight.server.uploads.model import IDLE_S, KEEP_S, LEASE_S, RENEW_S, Upload
+from agentsight.server.uploads.store import Held
+from agentsight.server.uploads.turns import await_turn, locked, taken_over
 
 log = logging.getLogger("agentsight.server")
 _NOTE_BYTES: Final = 8 * 1024 * 1024
 _HOUR_US: Final = 3600 * 1_000_000
+_MAX_TURNS: Final = 2
+"""So often a request waits again that another was quicker than."""
 HASHES: Final = HashKeeper()
 """Of this process: an upload's uid is nobody else's."""
-
-
-def locked(upload: Upload, now_us: int) -> Problem:
-    """Make the answer for an upload that another request writes."""
-    left_s = ((upload.leased_until or now_us) - now_us) // 1_000_000
-    text = f"Another request is writing upload {upload.uid}; try again."
-    return Problem(423, "upload_locked", text, retry_after_s=int(max(1, min(left_s, IDLE_S))))
 
 
 def conflict(upload: Upload) -> Problem:
@@ -89,14 +88,15 @@ class Visit:
         self._failure: Exception | None = None
         self._is_finishing = False
         self._is_over = False
+        self._is_published = False
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._now_s = asyncio.get_running_loop().time
-        self._last_byte_s = self._now_s()
+        self._last_byte_s = self._last_sign_s = self._now_s()
         self._keeper: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._begin()
+        await self._begin(max_turns=_MAX_TURNS)
         self._keeper = asyncio.create_task(self._keep())
         return self
 
@@ -112,14 +112,14 @@ class Visit:
     @property
     def is_published(self) -> bool:
         """Say whether all bytes stand under their key already: a crash came before the row."""
-        return self._writer is None
+        return self._is_published
 
     async def take(self, chunk: Chunk) -> None:
         """Take the next bytes.
 
         Raises:
             Problem: 400 at the byte that passes the announced size (the upload is over), 409 when
-                somebody else has taken the upload over meanwhile.
+                a newer request has taken the upload over meanwhile.
             StorageFull: The disk is nearly full; what came before is kept.
         """
         async with self._lock:
@@ -177,7 +177,25 @@ class Visit:
 
     # --- Taking it up and letting go --------------------------------------------------------------
 
-    async def _begin(self) -> None:
+    async def _begin(self, *, max_turns: int = 0) -> None:
+        while (other := await self._take_lease()) is not None:
+            if max_turns == 0:
+                raise locked(other, self._parts.clock())
+            max_turns -= 1
+            await await_turn(self._parts, self._access, other)
+        try:
+            if self._is_restart:
+                await self._start_anew()
+            elif self.taken != self.upload.offset:
+                raise conflict(self.upload)
+            await self._open_writer()
+        except BaseException:
+            await self._release()
+            raise
+        self._last_byte_s = self._now_s()
+
+    async def _take_lease(self) -> Upload | None:
+        """Take the upload for us; return it as it is where another request has it."""
         parts, access, now = self._parts, self._access, self._parts.clock()
         lease, until = secrets.token_hex(16), now + LEASE_S * 1_000_000
 
@@ -186,21 +204,14 @@ class Visit:
             return taken, taken or await store.find(tx, access, self._uid)
 
         upload, found = await parts.db.write(take)
-        if upload is None:
-            if found is None or found.state_at(now) == "expired":
-                raise upload_expired(self._uid)
-            raise conflict(found) if found.state == "stored" else locked(found, now)
-        self.upload, self.lease = upload, lease
-        try:
-            if self._is_restart:
-                await self._start_anew()
-            elif self.taken != upload.offset:
-                raise conflict(upload)
-            await self._open_writer()
-        except BaseException:
-            await self._release()
-            raise
-        self._last_byte_s = self._now_s()
+        if upload is not None:
+            self.upload, self.lease = upload, lease
+            return None
+        if found is None or found.state_at(now) == "expired":
+            raise upload_expired(self._uid)
+        if found.state == "stored":
+            raise conflict(found)
+        return found
 
     async def _start_anew(self) -> None:
         """Forget what came before: this request brings the whole file."""
@@ -228,6 +239,7 @@ class Visit:
                 log.warning("the bytes of an unfinished upload are gone: %s", upload.object_key)
                 await self._end()
                 raise upload_expired(self._uid) from None
+            self._is_published = True
             return
         self._writer = await writer.__aenter__()
 
@@ -254,13 +266,16 @@ class Visit:
             return
         try:
             try:
-                await writer.pause()
+                if self._failure is None:
+                    await writer.pause()
             finally:
                 with contextlib.suppress(StorageFull, StorageUnavailable):
                     await writer.__aexit__(None, None, None)
         except (StorageFull, StorageUnavailable) as error:
-            self._failure, running = error, None
-        if await self._advance(writer.offset, writer.state, is_last=True):
+            self._failure = error
+        if self._failure is not None:
+            running = None
+        if await self._advance(writer.offset, writer.state, is_last=True) is not Held.LOST:
             if running is not None and running.back_to(writer.offset):
                 HASHES.keep(self._uid, running)
             self.taken = self.taken if self._failure is None else writer.offset
@@ -304,36 +319,64 @@ class Visit:
                 log.warning("an upload's lease was not renewed: %s: %s", self._uid, error)
 
     async def _keep_once(self) -> None:
-        if not self._is_finishing and self._now_s() - self._last_byte_s >= IDLE_S:
-            async with self._lock:
-                is_idle = self._now_s() - self._last_byte_s >= IDLE_S
-                if is_idle and self.lease and not self._is_finishing:
-                    await self._rest()
-            return
+        if self._now_s() - self._last_byte_s >= IDLE_S:
+            await self._let_go(lambda: self._now_s() - self._last_byte_s >= IDLE_S)
+        await self._sync()
         writer = self._writer
         if not self.lease:
             return
         if writer is not None and writer.offset > self._noted:
-            is_ours = await self._advance(writer.offset, writer.state)
+            held = await self._advance(writer.offset, writer.state)
         else:
-            is_ours = await self._renew()
-        if not is_ours:
-            self._failure = conflict(self.upload)
+            held = await self._renew()
+        if held is Held.LOST:
+            self._failure = taken_over(self._uid)
+        elif held is Held.WANTED:
+            await self._let_go(lambda: True)
+            if not self.lease:
+                self._failure = self._failure or taken_over(self._uid)
 
-    async def _renew(self) -> bool:
-        access, uid, lease = self._access, self._uid, self.lease
+    async def _sync(self) -> None:
+        """Make durable what a slow client has sent; a fast one's bytes are, by their number."""
+        async with self._lock:
+            writer = self._writer
+            if writer is None or self._is_finishing or self._failure is not None:
+                return
+            if writer.offset == self._noted < self.taken:
+                try:
+                    await writer.sync()
+                except (StorageFull, StorageUnavailable) as error:
+                    self._failure = error
+                    await self._rest()
+
+    async def _let_go(self, is_so: Callable[[], bool]) -> None:
+        """Give the upload back between two chunks; never while it is being finished."""
+        async with self._lock:
+            if self.lease and not self._is_finishing and is_so():
+                await self._rest()
+
+    async def _renew(self) -> Held:
+        db, access, uid, lease = self._parts.db, self._access, self._uid, self.lease
         until = self._parts.clock() + LEASE_S * 1_000_000
-        is_ours = await self._parts.db.write(
-            lambda tx: store.renew_lease(tx, access, uid, lease, until_us=until)
-        )
-        return is_ours or not self.lease  # it may have ended in order meanwhile
+        if self._now_s() - self._last_sign_s < RENEW_S:
+            held = await db.read(lambda tx: store.look(tx, access, uid, lease))
+        else:
+            held = await db.write(
+                lambda tx: store.renew_lease(tx, access, uid, lease, until_us=until)
+            )
+            self._last_sign_s = self._now_s()
+        return self._unless_ended(held)
 
-    async def _advance(self, offset: int, state: str, *, is_last: bool = False) -> bool:
+    def _unless_ended(self, held: Held) -> Held:
+        """Take a lease that we have given back in order, meanwhile, for no loss."""
+        return Held.OURS if held is Held.LOST and not self.lease else held
+
+    async def _advance(self, offset: int, state: str, *, is_last: bool = False) -> Held:
         access, uid, lease, now = self._access, self._uid, self.lease, self._parts.clock()
         expires_at = now + self._parts.settings.upload_pin_hours * _HOUR_US
 
-        async def unit(tx: Tx) -> bool:
-            is_ours = await store.advance(
+        async def unit(tx: Tx) -> Held:
+            held = await store.advance(
                 tx,
                 access,
                 uid,
@@ -346,15 +389,15 @@ class Visit:
             )
             if is_last:
                 await store.release_lease(tx, access, uid, lease)
-            return is_ours
+            return held
 
-        is_ours = await self._parts.db.write(unit)
-        self._noted = max(self._noted, offset)
-        return is_ours or not self.lease
+        held = await self._parts.db.write(unit)
+        self._noted, self._last_sign_s = max(self._noted, offset), self._now_s()
+        return self._unless_ended(held)
 
     async def _note(self, offset: int, state: str) -> Upload:
         """Set the row back, and read it."""
-        if not await self._advance(offset, state):
+        if await self._advance(offset, state) is Held.LOST:
             raise conflict(self.upload)
         access, uid = self._access, self._uid
         found = await self._parts.db.read(lambda tx: store.find(tx, access, uid))

@@ -14,7 +14,6 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from agentsight.server.blobs.errors import StorageFull, StorageUnavailable
 from agentsight.server.db.errors import DatabaseFull, DatabaseUnavailable
 from agentsight.server.problems import Problem, not_found, required
 from agentsight.server.web.bodies import missing_field
@@ -22,6 +21,7 @@ from agentsight.server.web.bodies import missing_field
 log = logging.getLogger("agentsight.server")
 
 _RESERVED = frozenset({"detail", "code", "request_id", "items"})
+_RETRY_WHEN_FULL_S = 60
 _RETRY_AFTER_S = 1
 _CODE_BY_STATUS = {
     400: "invalid",
@@ -61,17 +61,11 @@ def to_problem(error: Exception) -> Problem:
         case Problem():
             return error
         case DatabaseFull():
-            return Problem(507, "storage_full", "The database's disk is full; nothing was stored.")
+            text = "The database's disk is full; nothing was stored."
+            return Problem(507, "storage_full", text, retry_after_s=_RETRY_WHEN_FULL_S)
         case DatabaseUnavailable():
             text = "The database does not answer; nothing was stored. Try again."
             return Problem(503, "database_unavailable", text, retry_after_s=_RETRY_AFTER_S)
-        case StorageFull():
-            return Problem(
-                507, "storage_full", "The file store's disk is full; nothing was stored."
-            )
-        case StorageUnavailable():
-            text = "The file store does not answer; nothing was stored. Try again."
-            return Problem(503, "storage_unavailable", text, retry_after_s=_RETRY_AFTER_S)
         case ValidationException():
             return _validation_problem(error)
         case HTTPException():

@@ -168,6 +168,7 @@ class MultipartReader:
         self._n_fields = 0
         self._events: deque[Part | Event] = deque()
         self._current: Part | None = None
+        self._is_begun = False
         self._is_complete = False
         self._headers: dict[str, bytes] = {}
         self._header_name = bytearray()
@@ -227,6 +228,11 @@ class MultipartReader:
         """Parse the next chunk of the body; False at its proper end."""
         async for chunk in self._chunks:
             self._count(len(chunk))
+            if not self._is_begun:
+                # Line ends may come before the first boundary, and nothing else. The parser, left
+                # to itself, skips what follows them too, but only as far as a chunk goes.
+                chunk = chunk.lstrip(b"\r\n")
+                self._is_begun = bool(chunk)
             try:
                 self._parser.write(chunk)
             except FormParserError as error:

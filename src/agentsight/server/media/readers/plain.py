@@ -175,11 +175,18 @@ class _VisibleText(HTMLParser):
 
 
 _TOLD_HEADERS: Final = ("From", "To", "Cc", "Date", "Subject")
+_MAX_PARSED_CHARS: Final = 16 * 1024
+"""Of one header: the library takes minutes, and a gigabyte, over one of megabytes."""
 
 
 def _read_mail(head: bytes, sink: TextSink) -> None:
     message = email.message_from_bytes(head, policy=email.policy.default)
+    raw_by_name = {name.lower(): str(value) for name, value in reversed(list(message.raw_items()))}
     for name in _TOLD_HEADERS:
+        raw = raw_by_name.get(name.lower(), "")
+        if len(raw) > _MAX_PARSED_CHARS:
+            sink.add(f"{name}: {raw}\n")
+            continue
         with contextlib.suppress(Exception):  # the library raises many things at broken headers
             if value := message.get(name):
                 sink.add(f"{name}: {value}\n")

@@ -13,7 +13,8 @@ _CHECK_EVERY: Final = 256
 _UNWANTED: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff\ud800-\udfff]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _LINE_END: Final = re.compile(r"\r\n?")
-_TRAILING: Final = re.compile(r"[ \t]+$", re.MULTILINE)
+# Looking back keeps a long run of spaces from being walked again from each of them.
+_TRAILING: Final = re.compile(r"(?<![ \t])[ \t]+$", re.MULTILINE)
 _GAPS: Final = re.compile(r"\n{3,}")
 
 

@@ -19,6 +19,8 @@ _MAX_SHARED_CHARS: Final = 32 * 1024 * 1024
 _DATE_FORMATS: Final = frozenset({*range(14, 23), *range(45, 48)})
 _LITERAL: Final = re.compile(r'"[^"]*"|\[[^\]]*\]|\\.|_.')
 _DATE_CODE: Final = re.compile(r"[ymdhs]", re.IGNORECASE)
+_MAX_FORMAT_CHARS: Final = 1024
+"""Excel takes 255; longer ones are made to be slow to read."""
 _EPOCH: Final = datetime.datetime(1899, 12, 30)  # noqa: DTZ001 - a workbook knows no time zone
 _EPOCH_1904: Final = datetime.datetime(1904, 1, 1)  # noqa: DTZ001 - likewise
 _MAX_SERIAL: Final = 2_958_465  # 31 December 9999
@@ -116,7 +118,8 @@ class _Book:
             number = attributes.get("numFmtId", "0")
             format_id = int(number) if number.isdecimal() else 0
             if tag == "numFmt":
-                if _DATE_CODE.search(_LITERAL.sub("", attributes.get("formatCode", ""))):
+                code = attributes.get("formatCode", "")[:_MAX_FORMAT_CHARS]
+                if _DATE_CODE.search(_LITERAL.sub("", code)):
                     date_formats.add(format_id)
             elif tag == "cellXfs":
                 is_cells = True

@@ -34,6 +34,8 @@ CREATE INDEX conversations_going ON conversations (erased_by, agent_id, id)
 
 -- Files of any size on their way in, or here and waiting for the message that refers to them. `parts`
 -- is the store's own note of where to go on; `lease` is held by the one writer until `leased_until`.
+-- `wanted_at`: a newer request asks the writer to let go. `offered_until`: kept for the client that was
+-- told to go on with it.
 -- A stored upload keeps its blob from being removed until `expires_at`.
 CREATE TABLE uploads (
     id integer PRIMARY KEY AUTOINCREMENT,
@@ -52,6 +54,8 @@ CREATE TABLE uploads (
     state text NOT NULL CHECK (state IN ('pending', 'stored', 'expired')),
     lease text,
     leased_until integer,
+    wanted_at integer,
+    offered_until integer,
     created_at integer NOT NULL,
     updated_at integer NOT NULL,
     expires_at integer NOT NULL,
@@ -61,6 +65,7 @@ CREATE TABLE uploads (
 CREATE UNIQUE INDEX uploads_by_uid ON uploads (uid);
 CREATE INDEX uploads_by_blob ON uploads (agent_id, blob_id) WHERE blob_id IS NOT NULL;
 CREATE INDEX uploads_by_expiry ON uploads (state, expires_at);
+CREATE INDEX uploads_by_hash ON uploads (agent_id, sha256) WHERE state = 'pending';
 
 -- Work that waits for a blob: to examine it (facts and text), to scan it for malware. Whoever takes
 -- a row moves `not_before` past the time it needs; a row that is done is deleted.
