@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import string
 from typing import Any
 from urllib.parse import quote
@@ -251,5 +252,6 @@ async def test_schemathesis(house: House, people: People) -> None:
 
 @pytest.mark.slow
 async def test_schemathesis_at_length(house: House, people: People) -> None:
-    """The same with many more examples."""
-    assert await run_schemathesis(house, people, 120) > 500
+    """The same with many more examples, and in `make soak` with more again."""
+    n_examples = 120 if os.environ.get("AGENTSIGHT_TEST_SOAK") else 40
+    assert await run_schemathesis(house, people, n_examples) > 500

@@ -168,6 +168,8 @@ async def test_unfinished_uploads_count_too(limited: OpenHouse) -> None:
         for answer in (await patch(alice, second, 0, other[:-1]), await announce(alice, other)):
             assert answer.is_error(507, "storage_limit")
             assert says(answer, "max_agent_bytes", LIMIT)
+        again = (await announce(alice, data)).json()  # its bytes are counted, and not twice
+        assert (again["uid"], again["offset"]) == (first.split("/")[-2], 5999)
         assert (await patch(alice, first, 5999, data[-1:])).status == 204
         assert (await alice.get(first)).json()["state"] == "stored"
 

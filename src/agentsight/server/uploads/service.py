@@ -88,10 +88,6 @@ async def announce(
         if sha256 is not None:
             await keeping.refuse_quarantined(tx, [sha256])
         blob_id = await _find_here(tx, access, announced) if is_asked else None
-        if blob_id is None and max_agent_bytes is not None:
-            taken = await _taken_bytes(tx, access, now)
-            if taken + announced.size_bytes > max_agent_bytes:
-                raise keeping.agent_limit_reached(taken, max_agent_bytes)
         if is_asked and blob_id is None:
             offered_until = now + OFFER_S * 1_000_000
             unfinished = await store.offer_unfinished(
@@ -99,6 +95,10 @@ async def announce(
             )
             if unfinished is not None:
                 return unfinished
+        if blob_id is None and max_agent_bytes is not None:
+            taken = await _taken_bytes(tx, access, now)
+            if taken + announced.size_bytes > max_agent_bytes:
+                raise keeping.agent_limit_reached(taken, max_agent_bytes)
         return await store.insert(
             tx,
             access,
