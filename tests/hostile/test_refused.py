@@ -41,7 +41,10 @@ async def nothing_stored(house: House, people: People) -> AsyncIterator[None]:
     """
     house.before = (await house.counts(), house.objects())  # type: ignore[attr-defined]
     yield
-    assert (await house.counts(), house.objects()) == house.before  # type: ignore[attr-defined]
+    counts, objects = house.before  # type: ignore[attr-defined]
+    assert await house.counts() == counts
+    # Chores may remove meanwhile what other tests left in this house; nothing may have come.
+    assert house.objects() <= objects
 
 
 async def still(house: House) -> None:

@@ -136,6 +136,7 @@ def test_a_file_above_the_limit_is_413_in_our_shape(house: House) -> None:
 
 def test_headers_that_a_stranger_forges_do_not_get_into_links(house: House) -> None:
     """Whatever a client says of host and scheme, links begin with the real address."""
+    open_conversation(house, "forged-too")  # so that there is a second page, and a link to it
     pk = open_conversation(house, "forged")
     send_file(house, pk, "a.txt", "text/plain", b"a")
     files = fetch_files(house, pk, HOSTILE_HEADERS)

@@ -49,20 +49,28 @@ class Meddler:
         for task in open_ones:
             task.cancel()
         await asyncio.gather(*open_ones, return_exceptions=True)
+        # A transport that was closed a moment ago lets go of its socket in the loop's next turn.
+        await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one request and hang up, so that every request is seen."""
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            text = head.decode("latin-1")
-            self.requests.append(text.partition("\r\n")[0])
-            made = self.answer(text)
-            if made is not None:
-                writer.write(made)
-                await writer.drain()
-            else:
-                await self._pass_on(text, reader, writer)
-        await _close(writer)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._serve_one(reader, writer)
+            await _close(writer)
+        finally:
+            writer.transport.abort()
+
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        text = head.decode("latin-1")
+        self.requests.append(text.partition("\r\n")[0])
+        made = self.answer(text)
+        if made is not None:
+            writer.write(made)
+            await writer.drain()
+        else:
+            await self._pass_on(text, reader, writer)
 
     async def _pass_on(
         self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
