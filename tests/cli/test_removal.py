@@ -113,6 +113,17 @@ def _check_export(path: Path) -> None:
         assert {json.loads(line)["customer_id"] for line in conversations} == {"+39 jane"}
 
 
+def test_nothing_is_proved_by_erasing_nobody(server: LiveServer) -> None:
+    """An id that nobody has, or that is written otherwise, gets no receipt, with --yes too."""
+    tell(server, server.make_agent(), "c", "ada")
+    for words in ((), ("--yes",)):
+        done = run_command("customers", "erase", "Ada", *words, *at(server))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "nothing is kept of 'Ada'; written otherwise: 'ada'" in done.stderr
+        assert run_command("customers", "erase", "", *words, *at(server)).returncode == 2
+    assert run_command("erasures", "list", "--json", *at(server)).stdout.strip() == "[]"
+
+
 def test_retention_is_set_listed_and_unset(server: LiveServer) -> None:
     """By agent and environment; what is wrong is told in one line."""
     agent = server.make_agent()

@@ -74,10 +74,19 @@ def run_find(arguments: argparse.Namespace) -> int:
     ]
     print_rows(names, rows, as_json=arguments.json)
     if not found.holdings:
-        say(f"nothing is kept of {arguments.customer_id!r}")
-    if found.alike:
-        say(f"written otherwise: {', '.join(map(repr, found.alike))}")
+        say(_nothing_kept(arguments.customer_id, found))
+    elif found.alike:
+        say(f"written otherwise: {_listed(found)}")
     return 0 if found.holdings else 1
+
+
+def _nothing_kept(customer_id: str, found: Found) -> str:
+    alike = f"; written otherwise: {_listed(found)}" if found.alike else ""
+    return f"nothing is kept of {customer_id!r}{alike}"
+
+
+def _listed(found: Found) -> str:
+    return ", ".join(map(repr, found.alike))
 
 
 def run_export(arguments: argparse.Namespace) -> int:
@@ -105,11 +114,22 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 
 def run_erase(arguments: argparse.Namespace) -> int:
-    """Erase a customer, or say what that would do; the receipt goes to standard output."""
+    """Erase a customer, or say what that would do; the receipt goes to standard output.
+
+    Raises:
+        CliError: Nothing is kept of them: a receipt would look like a proof that there was.
+    """
     from agentsight.server.removals import service
+    from agentsight.server.removals.service_customers import find_customer
     from agentsight.server.removals.shapes import shape_dry_run, shape_receipt
 
+    if not arguments.customer_id:
+        raise CliError("name the customer: an empty CUSTOMER_ID is nobody's", exit_code=2)
+
     async def work(parts: Parts, access: Access) -> ReceiptShape:
+        found = await find_customer(parts, access, arguments.customer_id)
+        if not found.holdings:
+            raise CliError(_nothing_kept(arguments.customer_id, found))
         if not arguments.yes:
             would = await service.would_erase_customer(parts, access, arguments.customer_id)
             return shape_dry_run(would, parts.db.dialect)

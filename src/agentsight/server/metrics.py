@@ -48,7 +48,8 @@ def _counter(name: str, text: str, **values_by_label: Sequence[str]) -> Counter:
 uploads: Final = _counter("uploads", "Files received whole and kept.")
 upload_bytes: Final = _counter("upload_bytes", "Bytes of the files received.")
 deduplicated_bytes: Final = _counter(
-    "deduplicated_bytes", "Bytes of files received that were here already: stored once only."
+    "deduplicated_bytes",
+    "Bytes of files that were here already: not sent at all, or stored once only.",
 )
 previews: Final = _counter(
     "previews", "Previews and playable copies made.", kind=("thumbnail", "playback")
