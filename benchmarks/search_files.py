@@ -60,7 +60,8 @@ def _measure(name: str, documents: Documents) -> bool:
         path = f"/api/conversations/?full=false&attachment_contains={needle}"
         count = ask(server, path)["count"]
         times = answer_ms(server, path, N_SEARCHES)
-        line(f"conversations by attachment_contains, {what} ({count})", f"{median(times):.1f} ms")
+        said = f"conversations by attachment_contains, {what} ({count})"
+        are_met.append(verdict(said, median(times), most=MOST_MS, unit=" ms"))
     return all(are_met)
 
 

@@ -13,7 +13,7 @@ from agentsight.server.access import Access
 from agentsight.server.db import Tx, sql
 from agentsight.server.db.conditions import Conditions
 from agentsight.server.db.trigrams import MIN_INDEXED_CHARS, ROW_MASK, fts_query, index_range
-from agentsight.server.ids import BlobId
+from agentsight.server.ids import BlobId, ConversationPk
 from agentsight.server.text import like_pattern
 
 # `strpos`, which no index serves: with LIKE, PostgreSQL might read the whole index for a few texts.
@@ -81,6 +81,20 @@ async def holding_blobs(
     return frozenset(BlobId(row[0]) for row in rows)
 
 
+async def find_conversations(
+    tx: Tx, access: Access, needle: str, limit: int
+) -> list[ConversationPk]:
+    """Find conversations that have a file whose name or text holds it.
+
+    They stand in no promised order, and twice where two files hold it; at most `limit`.
+    """
+    where = Conditions(access.agent_id)
+    postgresql, sqlite = _conversations_sql(where, access, needle, "UNION ALL")
+    room = f" LIMIT {int(limit)}"  # see `find_blobs`
+    rows = await tx.rows(sql(f"{postgresql}{room}", sqlite=f"{sqlite}{room}"), *where.args)
+    return [ConversationPk(row[0]) for row in rows]
+
+
 def conversations_sql(where: Conditions, access: Access, needle: str) -> tuple[str, str]:
     """Return the sub-selects of conversations that have a file whose name or text holds it.
 
@@ -89,14 +103,21 @@ def conversations_sql(where: Conditions, access: Access, needle: str) -> tuple[s
         access: Whose files.
         needle: What to find.
     """
+    return _conversations_sql(where, access, needle, "UNION")
+
+
+def _conversations_sql(
+    where: Conditions, access: Access, needle: str, union: str
+) -> tuple[str, str]:
     postgresql, sqlite = _holding_sql(where, access, needle)
     pattern = where.param(like_pattern(needle.casefold()))
     live = (
         "SELECT a.conversation_id FROM attachments a WHERE a.agent_id = $1"
         " AND a.deleted_at IS NULL AND "
     )
-    by_name = f"{live}a.filename_folded LIKE {pattern}::text ESCAPE '\\'"
+    # Texts first: with a common word and a limit, no name is looked at.
+    by_name = f" {union} {live}a.filename_folded LIKE {pattern}::text ESCAPE '\\'"
     return (
-        f"{by_name} UNION {live}a.blob_id IN ({postgresql})",
-        f"{by_name} UNION {live}a.blob_id IN ({sqlite})",
+        f"{live}a.blob_id IN ({postgresql}){by_name}",
+        f"{live}a.blob_id IN ({sqlite}){by_name}",
     )

@@ -75,10 +75,11 @@ async def list_conversations(
     max_messages = parts.settings.max_messages_per_list
 
     async def query(tx: Tx) -> Listed:
-        count = await store_lists.count(tx, access, filters)
+        known = await store_lists.look_up(tx, access, filters)
+        count = await store_lists.count(tx, access, filters, known)
         rows: list[ConversationRow] = []
         if offset < count:
-            rows = await store_lists.page(tx, access, filters, limit=limit, offset=offset)
+            rows = await store_lists.page(tx, access, filters, known, limit=limit, offset=offset)
         if not full:
             return Listed(count, rows, None)
         room = None if filters.conversation_id is not None else max_messages

@@ -6,6 +6,8 @@ message texts; `tests/server/conversations/oracle.py` says what each filter must
 
 from __future__ import annotations
 
+from typing import Final, TypeAlias
+
 import msgspec
 
 from agentsight.server.access import Access
@@ -17,6 +19,7 @@ from agentsight.server.ids import ConversationPk
 from agentsight.server.messages.store_search import containing_sql, needle_args
 from agentsight.server.text import like_pattern
 
+_MAX_KNOWN: Final = 500
 _COLUMNS = (
     "c.id, c.uid, c.conversation_id, e.slug, c.name, c.customer_id, c.customer_ip_address,"
     " c.device, c.source, c.language, c.metadata, c.geo_country, c.geo_city, c.geo_timezone,"
@@ -62,7 +65,24 @@ class ConversationRow(msgspec.Struct, frozen=True, gc=False):
     deleted_at: int | None
 
 
-def _where(access: Access, filters: Filters) -> Conditions:
+Known: TypeAlias = list[ConversationPk]
+"""Conversations whose files hold what `attachment_contains` asks for: see `look_up`."""
+
+
+async def look_up(tx: Tx, access: Access, filters: Filters) -> Known | None:
+    """Find the conversations whose files hold what a list asks for, once for its count and page.
+
+    Returns:
+        None where it asks for nothing, or too many do: they are then found while it is made.
+    """
+    if filters.attachment_contains is None:
+        return None
+    needle = filters.attachment_contains
+    found = await file_search.find_conversations(tx, access, needle, _MAX_KNOWN + 1)
+    return None if len(found) > _MAX_KNOWN else list(dict.fromkeys(found))
+
+
+def _where(access: Access, filters: Filters, known: Known | None) -> Conditions:
     where = Conditions(access.agent_id)
     where.add("c.agent_id = $1")
     if not filters.include_deleted:
@@ -70,7 +90,7 @@ def _where(access: Access, filters: Filters) -> Conditions:
     else:
         where.add("c.erased_by IS NULL")
     _add_equals(where, filters)
-    _add_contains(where, access, filters)
+    _add_contains(where, access, filters, known)
     _add_ranges(where, filters)
     _add_details(where, filters)
     for leaf in filters.metadata:
@@ -96,7 +116,7 @@ def _add_equals(where: Conditions, filters: Filters) -> None:
         )
 
 
-def _add_contains(where: Conditions, access: Access, filters: Filters) -> None:
+def _add_contains(where: Conditions, access: Access, filters: Filters, known: Known | None) -> None:
     for column, value in (
         ("customer_id_folded", filters.customer_id_contains),
         ("name_folded", filters.name_contains),
@@ -116,7 +136,9 @@ def _add_contains(where: Conditions, access: Access, filters: Filters) -> None:
         names = [where.param(value) for value in needle_args(access.agent_id, needle)]
         postgresql, sqlite = containing_sql(needle, names)
         where.add(f"c.id IN ({postgresql})", sqlite=f"c.id IN ({sqlite})")
-    if filters.attachment_contains is not None:
+    if known is not None:
+        where.add(f"c.id = ANY({where.param(known)}::bigint[])")
+    elif filters.attachment_contains is not None:
         postgresql, sqlite = file_search.conversations_sql(
             where, access, filters.attachment_contains
         )
@@ -175,21 +197,27 @@ def _order(filters: Filters) -> str:
     return f" ORDER BY {', '.join([*parts, id_order])}"
 
 
-async def count(tx: Tx, access: Access, filters: Filters) -> int:
-    """Count what a list holds on all its pages, exactly."""
+async def count(tx: Tx, access: Access, filters: Filters, known: Known | None = None) -> int:
+    """Count what a list holds on all its pages, exactly; `known` is what `look_up` returned."""
     if filters.is_plain():
         row = await tx.row(_KEPT_COUNT, access.agent_id)
         live, deleted = row or (0, 0)
         return int(live) + (int(deleted) if filters.include_deleted else 0)
-    where = _where(access, filters)
+    where = _where(access, filters, known)
     return await tx.value(where.statement("SELECT count(*) FROM conversations c"), *where.args)
 
 
 async def page(
-    tx: Tx, access: Access, filters: Filters, *, limit: int, offset: int
+    tx: Tx,
+    access: Access,
+    filters: Filters,
+    known: Known | None = None,
+    *,
+    limit: int,
+    offset: int,
 ) -> list[ConversationRow]:
-    """Read one page of a list, in its order."""
-    where = _where(access, filters)
+    """Read one page of a list, in its order; `known` is what `look_up` returned."""
+    where = _where(access, filters, known)
     tail = (
         f"{_order(filters)} LIMIT {where.param(limit)}::bigint OFFSET {where.param(offset)}::bigint"
     )
