@@ -12,8 +12,8 @@ from importlib import import_module
 from pathlib import Path
 
 NAMES = (
-    "one_call", "lists", "files", "uploads", "footprint", "database", "search_files", "zip",
-    "previews",
+    "one_call", "earlier", "lists", "files", "uploads", "footprint", "database", "search_files",
+    "zip", "previews",
 )  # fmt: skip
 
 

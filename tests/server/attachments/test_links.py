@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 from urllib.parse import unquote, urlsplit
 
@@ -54,14 +53,26 @@ def test_a_link_opens() -> None:
     assert verified(made()[0]) == expires_at_us
 
 
-def test_the_signature_is_hmac_sha256() -> None:
-    """The two prepared halves give what the standard library's HMAC gives, for any key length."""
+def test_the_signature_is_keyed_blake2b() -> None:
+    """What is hashed in steps is what the standard library gives at once, for any key length."""
     for n_bytes in (32, 64, 65, 200):
         secret = os.urandom(n_bytes)
         token, _ = made(links=Links([("k", secret)]))
         _, expiry, signature = token.split(".")
-        message = f"file\n7\n{UID}\n{expiry}".encode()
-        assert signature == hmac.new(secret, message, hashlib.sha256).hexdigest()[:40]
+        key = secret if n_bytes <= 64 else hashlib.sha256(secret).digest()
+        message = f"7\n{expiry}\n{UID}".encode()
+        whole = hashlib.blake2b(message, key=key, digest_size=20, person=b"agentsight file")
+        assert signature == whole.hexdigest()
+
+
+def test_what_the_key_signs_for_another_purpose_is_no_link() -> None:
+    """The purpose is part of the hash, not of the text: the same text signed for another fails."""
+    token, _ = made()
+    key_id, expiry, _ = token.split(".")
+    message = f"7\n{expiry}\n{UID}".encode()
+    other = hashlib.blake2b(message, key=SECRET, digest_size=20, person=b"agentsight else")
+    assert verified(token) is not None
+    assert verified(f"{key_id}.{expiry}.{other.hexdigest()}") is None
 
 
 @given(seconds=st.integers(0, 86_400 * 3), lifetime_s=st.integers(1, 86_400 * 400))

@@ -17,36 +17,47 @@ from urllib.parse import quote
 FILES_PATH: Final = "/files/"
 DEFAULT_LIFETIME_S: Final = 7 * 24 * 3600
 MIN_SECRET_BYTES: Final = 32
-_PURPOSE: Final = "file"
+_PURPOSE: Final = b"agentsight file"
+"""BLAKE2b's personalization (RFC 7693, 2.5): what is signed for another purpose is no file link."""
 _DAY_S: Final = 24 * 3600
 _US: Final = 1_000_000
-_BLOCK_BYTES: Final = 64
-"""SHA-256's block, to which HMAC pads its key (RFC 2104)."""
-_SIGNATURE_CHARS: Final = 40
-"""160 bits in lower-case hex: one text for each value, where base64 may have spare bits."""
+_MAX_SECRET_BYTES: Final = 64
+"""Longer ones are hashed first: BLAKE2b takes no longer key (RFC 7693, 2.1)."""
+_SIGNATURE_BYTES: Final = 20
+_SIGNATURE_CHARS: Final = 2 * _SIGNATURE_BYTES
+"""In lower-case hex: one text for each value, where base64 may have spare bits."""
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,16}")
-_TOKEN: Final = re.compile(r"([A-Za-z0-9_-]{1,16})\.([1-9][0-9]{8,11})\.([0-9a-f]{40})")
+_TOKEN: Final = re.compile(
+    rf"([A-Za-z0-9_-]{{1,16}})\.([1-9][0-9]{{8,11}})\.([0-9a-f]{{{_SIGNATURE_CHARS}}})"
+)
+_TO_QUOTE: Final = re.compile(r"[^A-Za-z0-9._~ -]")
+"""Beside spaces: what RFC 3986 (2.3) does not leave as it is."""
 _PERCENT: Final = {n: quote(chr(n), safe="") for n in range(128)}
 
 
 class _Signer:
-    """HMAC-SHA256 with one key, its padded halves hashed once: 0.4 of `hmac.digest`'s time."""
+    """Keyed BLAKE2b (RFC 7693), the key hashed in once: a quarter of `hmac.digest`'s time.
 
-    __slots__ = ("_inner", "_outer")
+    Signs texts by their beginning and their end, so that what many have in common is hashed once.
+    """
+
+    __slots__ = ("_keyed",)
 
     def __init__(self, secret: bytes) -> None:
-        if len(secret) > _BLOCK_BYTES:
+        if len(secret) > _MAX_SECRET_BYTES:
             secret = hashlib.sha256(secret).digest()
-        padded = secret.ljust(_BLOCK_BYTES, b"\0")
-        self._inner = hashlib.sha256(bytes(b ^ 0x36 for b in padded))
-        self._outer = hashlib.sha256(bytes(b ^ 0x5C for b in padded))
+        self._keyed = hashlib.blake2b(key=secret, digest_size=_SIGNATURE_BYTES, person=_PURPOSE)
 
-    def sign(self, message: bytes) -> str:
-        inner = self._inner.copy()
-        inner.update(message)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return outer.hexdigest()[:_SIGNATURE_CHARS]
+    def begin(self, agent_id: int, expires_s: int) -> hashlib.blake2b:
+        """Hash what all links have in common that one agent's files get on one day."""
+        begun = self._keyed.copy()
+        begun.update(b"%d\n%d\n" % (agent_id, expires_s))
+        return begun
+
+    def sign(self, agent_id: int, expires_s: int, attachment_uid: str) -> str:
+        begun = self.begin(agent_id, expires_s)
+        begun.update(attachment_uid.encode())
+        return begun.hexdigest()
 
 
 class FileUrls:
@@ -55,22 +66,21 @@ class FileUrls:
     A message with eight files makes eight: what they have in common is made once.
     """
 
-    __slots__ = ("_mark", "_prefix", "_sign", "_start", "_tail", "expires_at_us")
+    __slots__ = ("_begun", "_mark", "_prefix", "expires_at_us")
 
     def __init__(
         self, signer: _Signer, key_id: str, agent_id: int, base_url: str, expires_s: int
     ) -> None:
         self.expires_at_us = expires_s * _US
-        self._sign = signer.sign
         self._prefix = f"{base_url}/files/"
         self._mark = f"/{key_id}.{expires_s}."
-        self._start = f"{_PURPOSE}\n{agent_id}\n"
-        self._tail = f"\n{expires_s}"
+        self._begun = signer.begin(agent_id, expires_s)
 
     def folder(self, attachment_uid: str) -> str:
         """Return the address without its last `/` and the file's name."""
-        message = self._start + attachment_uid + self._tail
-        return self._prefix + attachment_uid + self._mark + self._sign(message.encode())
+        signature = self._begun.copy()
+        signature.update(attachment_uid.encode())
+        return f"{self._prefix}{attachment_uid}{self._mark}{signature.hexdigest()}"
 
 
 class Links:
@@ -164,18 +174,17 @@ class Links:
         if expires_at_us is None:
             return None
         key_id, expires_s, signature = token.split(".")
-        message = _message(agent_id, attachment_uid, int(expires_s))
-        is_signed = hmac.compare_digest(self._signers[key_id].sign(message), signature)
+        expected = self._signers[key_id].sign(agent_id, int(expires_s), attachment_uid)
+        is_signed = hmac.compare_digest(expected, signature)
         return expires_at_us if is_signed and name_in_url == filename else None
-
-
-def _message(agent_id: int, attachment_uid: str, expires_s: int) -> bytes:
-    return f"{_PURPOSE}\n{agent_id}\n{attachment_uid}\n{expires_s}".encode()
 
 
 def quote_name(filename: str) -> str:
     """Percent-encode a file's name for the end of its link."""
-    # A tenth of `quote`'s time, which only names beyond ASCII need.
+    # Most names need no more than their spaces changed, and only those beyond ASCII need `quote`,
+    # which takes ten times as long as the table.
+    if _TO_QUOTE.search(filename) is None:
+        return filename.replace(" ", "%20")
     if filename.isascii():
         return filename.translate(_PERCENT)
     return quote(filename.encode("utf-8", "replace"), safe="")
