@@ -16,6 +16,7 @@ from agentsight.server.db import Database
 from agentsight.server.instance.ledger import NO_LEDGER_KEY, LedgerKey
 from agentsight.server.media import Examiner
 from agentsight.server.settings import Settings
+from agentsight.server.turns import Turns
 
 Clock = Callable[[], int]
 """Gives the time in µs since 1970 UTC."""
@@ -37,6 +38,7 @@ class Parts:
     clock: Clock = wall_clock
     audit: Trail = field(default_factory=Trail)
     disks: Disks = field(default_factory=Disks)
+    turns: Turns = field(default_factory=Turns)
     ledger: LedgerKey = NO_LEDGER_KEY
     examiner: Examiner | None = None
     """Learns what files hold and makes previews; None where `examine` is off."""

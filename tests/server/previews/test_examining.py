@@ -18,7 +18,7 @@ from agentsight.server.parts import Parts
 from agentsight.server.previews import store
 from agentsight.server.previews.examining import MAX_ATTEMPTS, examine_now, examine_step
 from tests.server.previews.gallery import data_of, read_rows, send_files
-from tests.support.http import House, Person, open_house, path_of
+from tests.support.http import House, People, open_house, path_of
 from tests.support.seaweed import Seaweed
 
 pytestmark = pytest.mark.anyio
@@ -54,8 +54,9 @@ class ScriptedExaminer(Examiner):
 class Study:
     """A house whose chore does not examine, so that a test does every step itself."""
 
-    def __init__(self, house: House, person: Person, examiner: ScriptedExaminer) -> None:
-        self.house, self.person, self.examiner = house, person, examiner
+    def __init__(self, house: House, people: People, examiner: ScriptedExaminer) -> None:
+        self.house, self.person, self.examiner = house, people.alice, examiner
+        self.stranger = people.carol
         self.parts = replace(house.parts, examiner=examiner)
 
     async def job(self) -> tuple[int, int] | None:
@@ -74,7 +75,7 @@ async def study(database_url: str, tmp_path: Path, anyio_backend: str) -> AsyncI
     """Open a house with one agent and nothing in it."""
     async with open_house(database_url, tmp_path) as house:
         people, examiner = await house.people(), ScriptedExaminer()
-        yield Study(house, people.alice, examiner)
+        yield Study(house, people, examiner)
         await examiner.close()
 
 
@@ -163,6 +164,34 @@ async def test_a_crash_leaves_jobs_for_later(study: Study) -> None:
     study.house.clock.move(lease_s)
     assert await examine_step(study.parts) == 1
     assert await study.job() is None
+
+
+async def test_agents_take_turns(study: Study) -> None:
+    """The one file of an agent waits for one file of another, not for its hundred."""
+    await send_files(study.person, *((f"{n}.txt", b"text %d" % n) for n in range(20)))
+    await send_files(study.stranger, ("late.txt", b"the last to come"))
+    waiting = "agent_id = $1 AND kind = 'examine'"
+    assert await examine_step(study.parts) == 4
+    assert await study.house.count("blob_jobs", waiting, study.stranger.access.agent_id) == 0
+    assert await study.house.count("blob_jobs", waiting, study.person.access.agent_id) == 17
+    await send_files(study.stranger, *((f"{n}.txt", b"more %d" % n) for n in range(4)))
+    assert await examine_step(study.parts) == 4
+    # Each has had two turns of the four, whoever is first.
+    assert await study.house.count("blob_jobs", waiting, study.stranger.access.agent_id) == 2
+    assert await study.house.count("blob_jobs", waiting, study.person.access.agent_id) == 15
+    while await examine_step(study.parts):
+        pass
+    assert await study.house.count("blob_texts") == 25
+
+
+async def test_of_one_agents_files_the_longest_waiting_is_first(study: Study) -> None:
+    """Within an agent they are examined in the order they came."""
+    await send_files(study.person, ("first.txt", b"one"))
+    study.house.clock.move(1)
+    await send_files(study.person, *((f"{n}.txt", b"text %d" % n) for n in range(4)))
+    await examine_step(study.parts)
+    texts = await study.house.rows("SELECT content FROM blob_texts ORDER BY blob_id")
+    assert texts[0] == ("first.txt says: Straße",)
 
 
 async def test_steps_at_once_take_different_jobs(study: Study) -> None:

@@ -1,6 +1,7 @@
 """Work that waits for blobs: whoever takes a job moves it past the time it needs, then removes it.
 
-A process that dies with a job in hand leaves it to whoever comes after that time.
+A process that dies with a job in hand leaves it to whoever comes after that time. Agents take
+turns: a thousand slow files of one hold the next file of another up by one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Final, Literal, get_args
 
 from agentsight.server.db import Tx, sql
 from agentsight.server.ids import AgentId, BlobId
+from agentsight.server.turns import BEFORE_ALL
 
 JobKind = Literal["examine", "scan"]
 MAX_COUNTED: Final = 10_000
@@ -20,8 +22,9 @@ _ADD = sql(
 )
 _DUE = sql("SELECT 1 FROM blob_jobs WHERE kind = $1 AND not_before <= $2 LIMIT 1")
 _PICK = sql(
-    "SELECT agent_id, blob_id, attempts FROM blob_jobs WHERE kind = $1 AND not_before <= $2"
-    " ORDER BY not_before, agent_id, blob_id LIMIT $3::bigint FOR UPDATE SKIP LOCKED"
+    "SELECT agent_id, blob_id, attempts FROM blob_jobs"
+    " WHERE kind = $1 AND agent_id > $2 AND not_before <= $3"
+    " ORDER BY agent_id, not_before, blob_id LIMIT 1 FOR UPDATE SKIP LOCKED"
 )
 _MOVE = sql(
     "UPDATE blob_jobs SET not_before = $4, attempts = $5"
@@ -55,12 +58,26 @@ async def is_job_due(tx: Tx, kind: JobKind, now_us: int) -> bool:
     return await tx.value(_DUE, kind, now_us) is not None
 
 
-async def take_jobs(tx: Tx, kind: JobKind, limit: int, *, now_us: int, lease_us: int) -> list[Job]:
-    """Take jobs that are due, the longest waiting first; nobody else gets them for `lease_us`."""
-    rows = await tx.rows(_PICK, kind, now_us, limit)
-    for agent_id, blob_id, attempts in rows:
-        await tx.execute(_MOVE, agent_id, blob_id, kind, now_us + lease_us, attempts + 1)
-    return [Job(AgentId(a), BlobId(b), attempts + 1) for a, b, attempts in rows]
+async def take_jobs(
+    tx: Tx, kind: JobKind, limit: int, *, after: AgentId, now_us: int, lease_us: int
+) -> list[Job]:
+    """Take jobs that are due; nobody else gets them for `lease_us`.
+
+    One of each agent in turn, beginning behind the agent `after`; of an agent's the longest
+    waiting first. An agent alone gets all turns.
+    """
+    jobs: list[Job] = []
+    while len(jobs) < limit:
+        row = await tx.row(_PICK, kind, after, now_us)
+        if row is None and after != BEFORE_ALL:
+            row = await tx.row(_PICK, kind, BEFORE_ALL, now_us)
+        if row is None:
+            break
+        job = Job(AgentId(row[0]), BlobId(row[1]), row[2] + 1)
+        await postpone_job(tx, job, kind, until_us=now_us + lease_us, attempts=job.attempts)
+        jobs.append(job)
+        after = job.agent_id
+    return jobs
 
 
 async def postpone_job(tx: Tx, job: Job, kind: JobKind, *, until_us: int, attempts: int) -> None:

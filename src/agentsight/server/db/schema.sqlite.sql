@@ -5,7 +5,7 @@ CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0002');
+INSERT INTO alembic_version (version_num) VALUES ('0003');
 
 -- Facts about this instance: its uid, and secrets made once when no setting gives them.
 CREATE TABLE instance_values (
@@ -429,6 +429,8 @@ CREATE TABLE blob_jobs (
     FOREIGN KEY (agent_id, blob_id) REFERENCES blobs (agent_id, id)
 );
 CREATE INDEX blob_jobs_due ON blob_jobs (kind, not_before, agent_id, blob_id);
+-- Agents take turns: the next agent's longest waiting.
+CREATE INDEX blob_jobs_by_agent ON blob_jobs (kind, agent_id, not_before, blob_id);
 
 -- What was made of a blob: thumbnails, copies that browsers play. state 'none': it cannot be made.
 CREATE TABLE derivatives (

@@ -71,9 +71,12 @@ async def examine_step(parts: Parts) -> int:
     if not await parts.db.read(lambda tx: is_job_due(tx, "examine", now)):
         return 0
     lease_us = _AT_A_TIME * (parts.settings.examine_timeout_s + _DOWNLOAD_S) * _US
+    after = parts.turns.last("examine")
     jobs = await parts.db.write(
-        lambda tx: take_jobs(tx, "examine", _AT_A_TIME, now_us=now, lease_us=lease_us)
+        lambda tx: take_jobs(tx, "examine", _AT_A_TIME, after=after, now_us=now, lease_us=lease_us)
     )
+    if jobs:
+        parts.turns.note("examine", jobs[-1].agent_id)
     n_done = 0
     try:
         for job in jobs:

@@ -48,9 +48,12 @@ async def scan_step(parts: Parts) -> int:
         return 0
     if not await _is_there(address):
         return 0
+    after = parts.turns.last("scan")
     jobs = await parts.db.write(
-        lambda tx: take_jobs(tx, "scan", _AT_A_TIME, now_us=now, lease_us=_LEASE_US)
+        lambda tx: take_jobs(tx, "scan", _AT_A_TIME, after=after, now_us=now, lease_us=_LEASE_US)
     )
+    if jobs:
+        parts.turns.note("scan", jobs[-1].agent_id)
     ended = await asyncio.gather(
         *(_scan(parts, address, job) for job in jobs), return_exceptions=True
     )
