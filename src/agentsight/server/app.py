@@ -56,6 +56,7 @@ from agentsight.server.removals.service_chores import (
     removals_step,
     retention_step,
 )
+from agentsight.server.scans.service import AT_ONCE as SCANS_AT_ONCE
 from agentsight.server.scans.service import PAUSE_S as SCAN_PAUSE_S
 from agentsight.server.scans.service import scan_step
 from agentsight.server.sdk_index import sdk_routes
@@ -102,7 +103,7 @@ CHORES = [
     Chore("the search index", _index_messages, 1.0),
     Chore("uploads that have expired", expire_step, 30.0),
     Chore("the audit log", _write_audit, FLUSH_PAUSE_S),
-    Chore("malware scans", scan_step, SCAN_PAUSE_S),
+    *[Chore("malware scans", scan_step, SCAN_PAUSE_S)] * SCANS_AT_ONCE,
     Chore("looking at files", examine_step, EXAMINE_PAUSE_S),
     Chore("erasures", removals_step, 2.0),
     Chore("contents that nothing needs", Collector().step, WALK_PAUSE_S),

@@ -16,7 +16,7 @@ from agentsight.server.db import Database
 from agentsight.server.instance.ledger import NO_LEDGER_KEY, LedgerKey
 from agentsight.server.media import Examiner
 from agentsight.server.settings import Settings
-from agentsight.server.turns import Turns
+from agentsight.server.shares import Shares
 
 Clock = Callable[[], int]
 """Gives the time in µs since 1970 UTC."""
@@ -38,7 +38,8 @@ class Parts:
     clock: Clock = wall_clock
     audit: Trail = field(default_factory=Trail)
     disks: Disks = field(default_factory=Disks)
-    turns: Turns = field(default_factory=Turns)
+    examining: Shares = field(default_factory=Shares)
+    scanning: Shares = field(default_factory=Shares)
     ledger: LedgerKey = NO_LEDGER_KEY
     examiner: Examiner | None = None
     """Learns what files hold and makes previews; None where `examine` is off."""

@@ -17,8 +17,9 @@ from agentsight.server.media import Examined, Examiner, ExaminerDied, Made
 from agentsight.server.parts import Parts
 from agentsight.server.previews import store
 from agentsight.server.previews.examining import MAX_ATTEMPTS, examine_now, examine_step
+from agentsight.server.shares import Shares
 from tests.server.previews.gallery import data_of, read_rows, send_files
-from tests.support.http import House, People, open_house, path_of
+from tests.support.http import House, People, Person, open_house, path_of
 from tests.support.seaweed import Seaweed
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +64,11 @@ class Study:
         """Return the one job's attempts, and the seconds until it is due."""
         rows = await self.house.rows("SELECT attempts, not_before FROM blob_jobs")
         return (rows[0][0], (rows[0][1] - self.house.clock()) // 1_000_000) if rows else None
+
+    async def n_waiting(self, person: Person) -> int:
+        """Count an agent's files that wait to be examined."""
+        agent = person.access.agent_id
+        return await self.house.count("blob_jobs", "agent_id = $1 AND kind = 'examine'", agent)
 
     async def text_state(self) -> str:
         """Return the one blob's."""
@@ -117,9 +123,8 @@ async def test_a_file_that_ends_the_process_is_tried_three_times(study: Study) -
 async def test_a_store_that_is_away_costs_no_attempt(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All jobs in hand wait a minute as if they had not been taken."""
-    files = [(f"{n}.txt", b"text %d" % n) for n in range(3)]
-    await send_files(study.person, *files)
+    """The job in hand waits a minute as if it had not been taken."""
+    await send_files(study.person, ("a.txt", b"text"))
 
     async def fail(*_args: Any, **_kwargs: Any) -> Any:
         raise StorageUnavailable("away")
@@ -128,15 +133,14 @@ async def test_a_store_that_is_away_costs_no_attempt(
         patched.setattr(type(study.parts.blobs), "size", fail)
         with pytest.raises(StorageUnavailable):
             await examine_step(study.parts)
-    jobs = await study.house.rows("SELECT attempts, not_before FROM blob_jobs")
-    assert jobs == [(0, study.house.clock() + 60_000_000)] * 3
+    assert await study.job() == (0, 60)
     study.house.clock.move(60)
-    assert await examine_step(study.parts) == 3
+    assert await examine_step(study.parts) == 1
 
 
 async def test_an_orderly_stop_gives_jobs_back(study: Study) -> None:
     """What was taken and not done is due at once for whoever comes next."""
-    await send_files(study.person, ("a.txt", b"one"), ("b.txt", b"two"))
+    await send_files(study.person, ("a.txt", b"one"))
     started = asyncio.Event()
 
     async def wait(*_args: Any, **_kwargs: Any) -> Examined:
@@ -150,14 +154,13 @@ async def test_an_orderly_stop_gives_jobs_back(study: Study) -> None:
     step.cancel()
     with pytest.raises(asyncio.CancelledError):
         await step
-    jobs = await study.house.rows("SELECT attempts, not_before FROM blob_jobs")
-    assert jobs == [(0, study.house.clock())] * 2
+    assert await study.job() == (0, 0)
 
 
 async def test_a_crash_leaves_jobs_for_later(study: Study) -> None:
     """Jobs that a killed process had in hand are due again when its time is over."""
     await send_files(study.person, ("a.txt", b"one"))
-    lease_s = 4 * (study.parts.settings.examine_timeout_s + 60)
+    lease_s = study.parts.settings.examine_timeout_s + 60
     await study.house.run("UPDATE blob_jobs SET attempts = 1, not_before = $1",
                           study.house.clock() + lease_s * 1_000_000)  # fmt: skip
     assert await examine_step(study.parts) == 0
@@ -167,21 +170,43 @@ async def test_a_crash_leaves_jobs_for_later(study: Study) -> None:
 
 
 async def test_agents_take_turns(study: Study) -> None:
-    """The one file of an agent waits for one file of another, not for its hundred."""
+    """The one file of an agent waits for one file of another, not for its twenty."""
     await send_files(study.person, *((f"{n}.txt", b"text %d" % n) for n in range(20)))
     await send_files(study.stranger, ("late.txt", b"the last to come"))
-    waiting = "agent_id = $1 AND kind = 'examine'"
-    assert await examine_step(study.parts) == 4
-    assert await study.house.count("blob_jobs", waiting, study.stranger.access.agent_id) == 0
-    assert await study.house.count("blob_jobs", waiting, study.person.access.agent_id) == 17
+    await examine_step(study.parts)
+    await examine_step(study.parts)
+    assert await study.n_waiting(study.stranger) == 0
     await send_files(study.stranger, *((f"{n}.txt", b"more %d" % n) for n in range(4)))
-    assert await examine_step(study.parts) == 4
-    # Each has had two turns of the four, whoever is first.
-    assert await study.house.count("blob_jobs", waiting, study.stranger.access.agent_id) == 2
-    assert await study.house.count("blob_jobs", waiting, study.person.access.agent_id) == 15
+    for _ in range(4):
+        await examine_step(study.parts)
+    assert await study.n_waiting(study.stranger) == 2
+    assert await study.n_waiting(study.person) == 17
     while await examine_step(study.parts):
         pass
     assert await study.house.count("blob_texts") == 25
+
+
+async def test_whose_files_took_long_comes_after_the_others(study: Study) -> None:
+    """What an agent took of the examiner's time it leaves to the others afterwards."""
+    await send_files(study.person, *((f"{n}.txt", b"text %d" % n) for n in range(4)))
+    study.parts.examining.charge(study.person.access.agent_id, 30)
+    await send_files(study.stranger, *((f"{n}.txt", b"more %d" % n) for n in range(3)))
+    for _ in range(3):
+        assert await examine_step(study.parts) == 1
+    assert await study.n_waiting(study.stranger) == 0
+    assert await study.n_waiting(study.person) == 4
+    assert await examine_step(study.parts) == 1  # nobody else waits
+
+
+async def test_what_a_file_took_is_charged_to_its_agent(study: Study) -> None:
+    """Also where it ended the process: it comes after the others' when it is tried again."""
+    await send_files(study.person, ("a.png", data_of("sample.png")))
+    study.examiner.is_dying = True
+    seconds = iter(range(0, 1000, 30))
+    shares = Shares(monotonic=lambda: float(next(seconds)))
+    await examine_step(replace(study.parts, examining=shares))
+    assert shares.last == study.person.access.agent_id
+    assert study.person.access.agent_id in shares.owing()
 
 
 async def test_of_one_agents_files_the_longest_waiting_is_first(study: Study) -> None:
@@ -190,14 +215,14 @@ async def test_of_one_agents_files_the_longest_waiting_is_first(study: Study) ->
     study.house.clock.move(1)
     await send_files(study.person, *((f"{n}.txt", b"text %d" % n) for n in range(4)))
     await examine_step(study.parts)
-    texts = await study.house.rows("SELECT content FROM blob_texts ORDER BY blob_id")
-    assert texts[0] == ("first.txt says: Straße",)
+    texts = await study.house.rows("SELECT content FROM blob_texts")
+    assert texts == [("first.txt says: Straße",)]
 
 
 async def test_steps_at_once_take_different_jobs(study: Study) -> None:
-    """Four workers examine twelve files once each."""
+    """Twelve workers examine twelve files once each."""
     await send_files(study.person, *((f"{n}.txt", b"text %d" % n) for n in range(12)))
-    await asyncio.gather(*(examine_step(study.parts) for _ in range(4)))
+    await asyncio.gather(*(examine_step(study.parts) for _ in range(12)))
     assert study.examiner.n_asked == 12
     assert await study.house.count("blob_texts") == 12
 

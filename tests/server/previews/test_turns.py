@@ -72,6 +72,38 @@ async def test_agents_that_wait_go_by_turns() -> None:
     assert desk.begun == [A, A, B, C, A, B, A]
 
 
+async def test_whose_pictures_took_long_comes_last_and_alone() -> None:
+    """Beside others it is let in when none of them waits, one at a time."""
+    now = [0.0]
+    desk = Desk(Turns(at_once=2, of_one_agent=2, monotonic=lambda: now[0]))
+    slow = await desk.ask(A)
+    now[0] = 30.0
+    await desk.end()
+    await asyncio.gather(*slow)
+    desk.begun.clear()
+    await desk.ask(A, A, A)
+    assert desk.begun == [A]  # one of the two places is left to whoever comes
+    await desk.ask(B, B, C)
+    assert desk.begun == [A, B]
+    await desk.end()
+    assert desk.begun == [A, B, B, C, A, A]
+
+
+async def test_what_was_taken_is_forgiven_with_time() -> None:
+    """Three seconds behind the others for each second of work, and no longer."""
+    now = [0.0]
+    desk = Desk(Turns(at_once=1, of_one_agent=1, monotonic=lambda: now[0]))
+    await desk.ask(A)
+    now[0] = 10.0
+    await desk.end()
+    now[0] = 40.0
+    await desk.ask(C)
+    desk.begun.clear()
+    await desk.ask(A, B)
+    await desk.end()
+    assert desk.begun == [A, B]
+
+
 async def test_a_place_is_free_again_after_a_cancellation() -> None:
     """Whoever goes away, waiting or inside, holds up nobody."""
     desk = Desk(Turns(at_once=1, of_one_agent=1))

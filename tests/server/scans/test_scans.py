@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agentsight.server.attachments.store_jobs import take_jobs
-from agentsight.server.ids import AgentId
 from agentsight.server.parts import Parts
 from agentsight.server.scans import store
 from agentsight.server.scans.service import MAX_ATTEMPTS, scan_step
@@ -194,7 +193,7 @@ async def test_a_process_that_died_leaves_its_scan_to_others(
     [file] = await upload(people.alice, EICAR)
     now, lease_us = scanned_house.clock(), 660_000_000
     [_] = await scanned_house.db.write(
-        lambda tx: take_jobs(tx, "scan", 1, after=AgentId(0), now_us=now, lease_us=lease_us)
+        lambda tx: take_jobs(tx, "scan", 1, now_us=now, lease_us=lease_us)
     )
     parts = with_daemon(scanned_house, clamd)
     assert await scan_step(parts) == 0

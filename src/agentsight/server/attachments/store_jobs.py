@@ -1,17 +1,19 @@
 """Work that waits for blobs: whoever takes a job moves it past the time it needs, then removes it.
 
 A process that dies with a job in hand leaves it to whoever comes after that time. Agents take
-turns: a thousand slow files of one hold the next file of another up by one.
+turns: a thousand files of one hold the next file of another up by one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from agentsight.server.db import Tx, sql
+from agentsight.server.db.interface import Row
 from agentsight.server.ids import AgentId, BlobId
-from agentsight.server.turns import BEFORE_ALL
+from agentsight.server.shares import BEFORE_ALL
 
 JobKind = Literal["examine", "scan"]
 MAX_COUNTED: Final = 10_000
@@ -59,25 +61,46 @@ async def is_job_due(tx: Tx, kind: JobKind, now_us: int) -> bool:
 
 
 async def take_jobs(
-    tx: Tx, kind: JobKind, limit: int, *, after: AgentId, now_us: int, lease_us: int
+    tx: Tx,
+    kind: JobKind,
+    limit: int,
+    *,
+    now_us: int,
+    lease_us: int,
+    after: AgentId = BEFORE_ALL,
+    last_in_line: Collection[AgentId] = (),
 ) -> list[Job]:
     """Take jobs that are due; nobody else gets them for `lease_us`.
 
     One of each agent in turn, beginning behind the agent `after`; of an agent's the longest
     waiting first. An agent alone gets all turns.
+
+    Args:
+        last_in_line: Agents that get a turn only where no other has anything due.
     """
     jobs: list[Job] = []
-    while len(jobs) < limit:
-        row = await tx.row(_PICK, kind, after, now_us)
-        if row is None and after != BEFORE_ALL:
-            row = await tx.row(_PICK, kind, BEFORE_ALL, now_us)
-        if row is None:
-            break
-        job = Job(AgentId(row[0]), BlobId(row[1]), row[2] + 1)
-        await postpone_job(tx, job, kind, until_us=now_us + lease_us, attempts=job.attempts)
-        jobs.append(job)
-        after = job.agent_id
+    for passed_over in (last_in_line, ()) if last_in_line else ((),):
+        while len(jobs) < limit:
+            row = await _pick(tx, kind, after, now_us, passed_over)
+            if row is None and after != BEFORE_ALL:
+                row = await _pick(tx, kind, BEFORE_ALL, now_us, passed_over)
+            if row is None:
+                break
+            job = Job(AgentId(row[0]), BlobId(row[1]), row[2] + 1)
+            await postpone_job(tx, job, kind, until_us=now_us + lease_us, attempts=job.attempts)
+            jobs.append(job)
+            after = job.agent_id
     return jobs
+
+
+async def _pick(
+    tx: Tx, kind: JobKind, after: AgentId, now_us: int, passed_over: Collection[AgentId]
+) -> Row | None:
+    while (row := await tx.row(_PICK, kind, after, now_us)) is not None:
+        if row[0] not in passed_over:
+            return row
+        after = AgentId(row[0])
+    return None
 
 
 async def postpone_job(tx: Tx, job: Job, kind: JobKind, *, until_us: int, attempts: int) -> None:

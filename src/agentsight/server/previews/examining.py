@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,8 +52,6 @@ from agentsight.server.text import mend_text
 
 log = logging.getLogger("agentsight.server")
 PAUSE_S: Final = 1.0
-_AT_A_TIME: Final = 4
-"""Jobs of one visit: what a crash leaves waiting until their lease is over."""
 MAX_ATTEMPTS: Final = 3
 _US: Final = 1_000_000
 _DOWNLOAD_S: Final = 60
@@ -63,32 +60,38 @@ _PAUSE_US: Final = 60 * _US
 
 
 async def examine_step(parts: Parts) -> int:
-    """Examine a few of the blobs that wait; returns how many were taken."""
+    """Examine the next blob that waits; returns how many were taken.
+
+    One at a time: those behind it in a list would wait for it, whoever had come meanwhile.
+    """
     examiner = parts.examiner
     if examiner is None:
         return 0
-    now = parts.clock()
+    now, shares = parts.clock(), parts.examining
     if not await parts.db.read(lambda tx: is_job_due(tx, "examine", now)):
         return 0
-    lease_us = _AT_A_TIME * (parts.settings.examine_timeout_s + _DOWNLOAD_S) * _US
-    after = parts.turns.last("examine")
+    lease_us = (parts.settings.examine_timeout_s + _DOWNLOAD_S) * _US
+    after, last_in_line = shares.last, shares.owing()
     jobs = await parts.db.write(
-        lambda tx: take_jobs(tx, "examine", _AT_A_TIME, after=after, now_us=now, lease_us=lease_us)
+        lambda tx: take_jobs(
+            tx, "examine", 1, now_us=now, lease_us=lease_us, after=after, last_in_line=last_in_line
+        )
     )
-    if jobs:
-        parts.turns.note("examine", jobs[-1].agent_id)
-    n_done = 0
+    for job in jobs:
+        with shares.turn(job.agent_id):
+            await _examine_or_give_back(parts, examiner, job)
+    return len(jobs)
+
+
+async def _examine_or_give_back(parts: Parts, examiner: Examiner, job: Job) -> None:
     try:
-        for job in jobs:
-            await _examine_job(parts, examiner, job)
-            n_done += 1
+        await _examine_job(parts, examiner, job)
     except BaseException as error:
         # The store is away, or this server ends: no fault of a file's.
         pause_us = 0 if isinstance(error, asyncio.CancelledError) else _PAUSE_US
         with contextlib.suppress(DatabaseError):
-            await _give_back(parts, jobs[n_done:], parts.clock() + pause_us)
+            await _give_back(parts, job, parts.clock() + pause_us)
         raise
-    return n_done
 
 
 async def examine_now(parts: Parts, agent_id: AgentId, blob_id: BlobId) -> None:
@@ -139,7 +142,7 @@ async def _examine_job(parts: Parts, examiner: Examiner, job: Job) -> None:
         outcome = await _look(parts, examiner, source)
     except (ExaminerDied, ObjectMissing) as error:
         if examiner.is_closed:
-            await _give_back(parts, [job], parts.clock())
+            await _give_back(parts, job, parts.clock())
             return
         if job.attempts < MAX_ATTEMPTS:
             until = parts.clock() + _PAUSE_US * job.attempts**2
@@ -172,14 +175,12 @@ async def _look(parts: Parts, examiner: Examiner, source: Source) -> _Outcome:
     return _Outcome(examined, "none", is_failure=is_failure)
 
 
-async def _give_back(parts: Parts, jobs: Sequence[Job], until_us: int) -> None:
-    """Let jobs wait as if they had not been taken."""
-
-    async def unit(tx: Tx) -> None:
-        for job in jobs:
-            await postpone_job(tx, job, "examine", until_us=until_us, attempts=job.attempts - 1)
-
-    await parts.db.write(unit)
+async def _give_back(parts: Parts, job: Job, until_us: int) -> None:
+    """Let a job wait as if it had not been taken."""
+    attempts = job.attempts - 1
+    await parts.db.write(
+        lambda tx: postpone_job(tx, job, "examine", until_us=until_us, attempts=attempts)
+    )
 
 
 async def _keep(

@@ -1,19 +1,21 @@
 """Whose preview is made next: agent after agent, so that nobody waits behind another's hundreds.
 
 An examining process does one file at a time, and a file may take it half a minute. Whoever asks for
-hundreds at once waits behind their own.
+hundreds at once waits behind their own, and whose files took long comes after everybody else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Final, TypeAlias
 
 from agentsight.server.ids import AgentId
 from agentsight.server.problems import Problem
+from agentsight.server.shares import Shares
 
 AT_ONCE: Final = 4
 """Copies of large files from an object store that may lie on our disk at a time, for each kind."""
@@ -34,7 +36,9 @@ class Turns:
         at_once: int = AT_ONCE,
         of_one_agent: int = OF_ONE_AGENT,
         max_waiting: int = MAX_WAITING,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._shares = Shares(monotonic=monotonic)
         self._at_once = at_once
         self._of_one_agent = of_one_agent
         self._max_waiting = max_waiting
@@ -57,7 +61,8 @@ class Turns:
         self._let_in()
         try:
             await mine
-            yield
+            with self._shares.turn(agent_id):
+                yield
         finally:
             if mine.done() and not mine.cancelled():
                 self._inside[agent_id] -= 1
@@ -71,15 +76,18 @@ class Turns:
             queue.remove(turn)
 
     def _let_in(self) -> None:
-        """Give free places to agents in turn."""
+        """Give free places to agents in turn; those that owe the others time come last."""
         self._inside = +self._inside
-        for agent_id in list(self._waiting):
+        owing = self._shares.owing()
+        for agent_id in sorted(self._waiting, key=owing.__contains__):
             if self._inside.total() >= self._at_once:
                 return
             queue = self._waiting[agent_id]
             while queue and queue[0].done():  # cancelled while it waited
                 queue.popleft()
-            if queue and self._inside[agent_id] < self._of_one_agent:
+            # One of theirs at a time: two would stand in the one process before the next agent's.
+            limit = 1 if agent_id in owing else self._of_one_agent
+            if queue and self._inside[agent_id] < limit:
                 queue.popleft().set_result(None)
                 self._inside[agent_id] += 1
                 self._waiting.move_to_end(agent_id)

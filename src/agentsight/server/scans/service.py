@@ -6,7 +6,6 @@ they are and nothing is written. A file is `not_scanned`, and served, until its 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Final
 
@@ -28,7 +27,7 @@ log = logging.getLogger("agentsight.server")
 PAUSE_S: Final = 2.0
 """How long a new file waits at most while nothing else does; also how soon an absent daemon is
 asked again."""
-_AT_A_TIME: Final = 4
+AT_ONCE: Final = 4
 """Of one process; clamd's own MaxThreads is 10 by default (clamd.conf(5))."""
 _US: Final = 1_000_000
 _LEASE_US: Final = int(SCAN_TIMEOUT_S + 60) * _US
@@ -39,27 +38,24 @@ _told_away: set[str] = set()
 
 
 async def scan_step(parts: Parts) -> int:
-    """Scan a few of the blobs that wait; returns how many were taken."""
+    """Scan the next blob that waits; returns how many were taken. `AT_ONCE` may run beside."""
     address = parts.settings.clamd
     if address is None:
         return 0
-    now = parts.clock()
+    now, shares = parts.clock(), parts.scanning
     if not await parts.db.read(lambda tx: is_job_due(tx, "scan", now)):
         return 0
     if not await _is_there(address):
         return 0
-    after = parts.turns.last("scan")
+    after, last_in_line = shares.last, shares.owing()
     jobs = await parts.db.write(
-        lambda tx: take_jobs(tx, "scan", _AT_A_TIME, after=after, now_us=now, lease_us=_LEASE_US)
+        lambda tx: take_jobs(
+            tx, "scan", 1, now_us=now, lease_us=_LEASE_US, after=after, last_in_line=last_in_line
+        )
     )
-    if jobs:
-        parts.turns.note("scan", jobs[-1].agent_id)
-    ended = await asyncio.gather(
-        *(_scan(parts, address, job) for job in jobs), return_exceptions=True
-    )
-    for error in ended:
-        if error is not None:
-            raise error
+    for job in jobs:
+        with shares.turn(job.agent_id):
+            await _scan(parts, address, job)
     return len(jobs)
 
 
