@@ -39,6 +39,8 @@ _STARTUP_FAILURE = 3
 _HEALTH_CHECK_S = 60
 """How long a worker may take to begin when SIGHUP replaces it; 5 s are short on a busy host."""
 _BACKLOG = 2048
+_OPEN_FILES = 65_536
+"""Descriptors a process may open; shells often give 1,024, which some hundred readers use up."""
 _GRACE_S = 30
 """How long answers under way may take to end after a stop was asked for."""
 _KEEP_ALIVE_S = 75
@@ -68,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = read_settings(arguments)
     name_database(settings)
     _warn_of_unknown_variables()
+    _allow_open_files()
     with explained(), _bind(settings) as listener, _counting(settings):
         port: int = listener.getsockname()[1]
         _prepare(settings, port)
@@ -117,11 +120,37 @@ def _bind(settings: Settings) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _limit_silence(listener, settings.send_timeout_s)
         listener.bind(address)
     except (OSError, OverflowError) as error:
         listener.close()
         raise _cannot_listen(settings, error) from error
     return listener
+
+
+def _limit_silence(listener: socket.socket, seconds: int) -> None:
+    """Let the kernel end connections whose client reads nothing, and holds what it was sent.
+
+    Every connection inherits it from the listener; it counts while bytes wait, also before a closed
+    window (tcp(7), TCP_USER_TIMEOUT). Only Linux has it.
+    """
+    import socket
+
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, seconds * 1000)
+
+
+def _allow_open_files() -> None:
+    """Take as many descriptors as we may have: each connection and each file being sent is one."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has a limit below its own word
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _cannot_listen(settings: Settings, error: Exception) -> CliError:

@@ -301,6 +301,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             read.host_and_port,
         ),
     ] = None
+    send_timeout_s: Annotated[
+        int,
+        About(
+            "How long a client may leave unread what it is sent; then its connection is ended. A"
+            " player that was paused for longer asks again for the rest.",
+            read.whole(1, 3600),
+            "seconds",
+        ),
+    ] = 60
     examine: Annotated[
         bool,
         About(

@@ -13,7 +13,7 @@ from litestar.params import FromPath
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from agentsight.server.archives.model import safe_name
-from agentsight.server.archives.service import Archive
+from agentsight.server.archives.service import Archive, under_way
 from agentsight.server.attachments.addresses import addresses_of
 from agentsight.server.attachments.names import content_disposition
 from agentsight.server.blobs import StorageUnavailable
@@ -50,13 +50,17 @@ async def pack_files(
     parts, access, to = parts_of(request), access_of(request), addresses_of(request)
     head = await resolve_ref(parts, access, ref_in(request))
     parts.audit.read(access, "download", "conversation", head.uid)
-    chunks = Archive(parts, access, head, to).chunks()
-    # Before the answer begins: a store that is away is a 503, and not a broken ZIP.
-    first = await anext(chunks)
     name = safe_name(f"{head.conversation_id}.zip")
+    chunks = Archive(parts, access, head, to).chunks()
+    async with contextlib.AsyncExitStack() as opening:
+        opening.enter_context(under_way.one(access.agent_id))
+        await opening.enter_async_context(contextlib.aclosing(chunks))
+        # Before the answer begins: a store that is away is a 503, and not a broken ZIP.
+        first = await anext(chunks)
+        opened = opening.pop_all()
 
     async def respond(_scope: Scope, receive: Receive, send: Send) -> None:
-        async with contextlib.aclosing(chunks):
+        async with opened:
             await _send(receive, send, name, first, chunks)
 
     return respond

@@ -30,11 +30,18 @@ from agentsight.server.blobs import BlobStream, ObjectMissing
 from agentsight.server.conversations.model import Head
 from agentsight.server.parts import Parts
 from agentsight.server.times import to_datetime
+from agentsight.server.web.under_way import UnderWay
 
 log = logging.getLogger("agentsight.server")
 _STEP_ROWS: Final = 256
 _OPEN_AHEAD: Final = 8
-"""Files opened before their turn: it hides what opening takes. Each may hold a chunk of 1 MB."""
+"""Files opened before their turn: it hides what opening takes. Each may hold a chunk of 256 KB."""
+_AHEAD_BYTES: Final = 2 * 1024 * 1024
+"""What they may have together: opening many small ones takes as long as sending them, opening a
+large one nothing beside it."""
+ZIPS_OF_ONE_AGENT: Final = 8
+"""Under way in a process: one that nobody reads holds some MB and up to nine open files."""
+under_way: Final = UnderWay(ZIPS_OF_ONE_AGENT, "ZIPs")
 _SEND_BYTES: Final = 64 * 1024
 """What is written is sent on when it has this size: many small files are one message."""
 _UNIX_TIME: Final = 0x5455
@@ -192,19 +199,23 @@ async def _opened_ahead(
     """Yield files in their order, opened; those that follow are being opened meanwhile."""
     waiting: deque[tuple[PackedRow, asyncio.Task[BlobStream | None]]] = deque()
     is_ended = False
+    ahead_bytes = 0
     try:
         while True:
             # Some at a time: waking the store's threads once a file costs what a small file does.
             room = _OPEN_AHEAD - len(waiting) if len(waiting) <= _OPEN_AHEAD // 2 else 0
-            for _ in range(0 if is_ended else room):
+            while room and not is_ended and (not waiting or ahead_bytes < _AHEAD_BYTES):
                 row = await anext(rows, None)
                 if row is None:
                     is_ended = True
                     break
                 waiting.append((row, asyncio.create_task(_open(parts, row))))
+                ahead_bytes += row.file.size_bytes
+                room -= 1
             if not waiting:
                 return
             row, opening = waiting.popleft()
+            ahead_bytes -= row.file.size_bytes
             stream = await opening
             if stream is None:
                 yield row, None

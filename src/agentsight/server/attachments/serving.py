@@ -8,6 +8,7 @@ a whole one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from agentsight.server.web.ranges import (
     parse_range,
 )
 from agentsight.server.web.sending import send_body, send_start
+from agentsight.server.web.under_way import UnderWay
 
 log = logging.getLogger("agentsight.server")
 
@@ -48,6 +50,12 @@ _TOLD_TO_STORE: Final = frozenset({b"content-type", b"content-disposition", b"ca
 _TOLD_WITH_REDIRECT: Final = frozenset(
     {b"cross-origin-resource-policy", b"referrer-policy", b"x-content-type-options"}
 )
+
+FILES_OF_ONE_AGENT: Final = 200
+"""Long answers under way in a process: of one that nobody reads, three chunks are held."""
+_SHORT_BYTES: Final = 256 * 1024
+"""One chunk: the connection takes it whole, and nothing is held open."""
+_under_way = UnderWay(FILES_OF_ONE_AGENT, "files")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -186,16 +194,18 @@ async def _get(
             status, (start, end) = 206, found
             text = f"bytes {start}-{end - 1}/{row.size_bytes}"
             headers = [*headers, (b"content-range", text.encode("ascii"))]
-    try:
-        stream = await store.read(row.object_key, start, end)
-    except ObjectMissing as error:
-        raise _gone(row) from error
-    async with stream:
-        if stream.size_bytes != row.size_bytes:
-            raise _gone(row)
-        await _send_headers(send, status, [*headers, _length(end - start)], more=end > start)
-        if end > start:
-            await _send_stream(receive, send, stream, row, end - start)
+    is_long = end - start > _SHORT_BYTES
+    with _under_way.one(row.agent_id) if is_long else contextlib.nullcontext():
+        try:
+            stream = await store.read(row.object_key, start, end)
+        except ObjectMissing as error:
+            raise _gone(row) from error
+        async with stream:
+            if stream.size_bytes != row.size_bytes:
+                raise _gone(row)
+            await _send_headers(send, status, [*headers, _length(end - start)], more=end > start)
+            if end > start:
+                await _send_stream(receive, send, stream, row, end - start)
 
 
 async def _send_stream(

@@ -23,7 +23,8 @@ BATCH_BYTES: Final = 1024 * 1024
 """One visit to a thread writes and hashes this much; two batches at most are held by one writer."""
 _BATCH_CHUNKS: Final = 512
 """Below the 1,024 buffers that `writev` takes at once (IOV_MAX on Linux)."""
-READ_BYTES: Final = 1024 * 1024
+READ_BYTES: Final = 256 * 1024
+"""Three are held of a stream that nobody reads. Larger ones are no faster (docs/benchmarks.md)."""
 
 
 def write_all(descriptor: int, chunks: list[Chunk]) -> None:
