@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator
 
 from agentsight.server.attachments.links import Links
 from agentsight.server.audits.trail import Trail
+from agentsight.server.blobs import Scratch
 from agentsight.server.blobs.opening import disks_of, open_store_of
 from agentsight.server.db import open_database
 from agentsight.server.instance.ledger import ledger_key
@@ -16,6 +19,7 @@ from agentsight.server.media import Examiner
 from agentsight.server.parts import Clock, Parts, wall_clock
 from agentsight.server.settings import Settings
 
+log = logging.getLogger("agentsight.server")
 _DAY_S = 24 * 3600
 
 
@@ -33,7 +37,7 @@ async def open_parts(settings: Settings, *, clock: Clock = wall_clock) -> AsyncG
         try:
             await check_instance(db, blobs)
             keys = await signing_keys(db, settings.secret_key, now_us=clock())
-            async with _open_examiner(settings) as examiner:
+            async with _open_examiner(settings) as examiner, _open_scratch(settings) as scratch:
                 yield Parts(
                     settings,
                     db,
@@ -42,6 +46,7 @@ async def open_parts(settings: Settings, *, clock: Clock = wall_clock) -> AsyncG
                     clock,
                     audit=Trail(keeps_reads=settings.audit_reads),
                     disks=disks_of(settings),
+                    scratch=scratch,
                     ledger=await ledger_key(db, now_us=clock()),
                     examiner=examiner,
                 )
@@ -49,6 +54,18 @@ async def open_parts(settings: Settings, *, clock: Clock = wall_clock) -> AsyncG
             await blobs.close()
     finally:
         await db.close()
+
+
+@contextlib.asynccontextmanager
+async def _open_scratch(settings: Settings) -> AsyncGenerator[Scratch]:
+    """Take room for copies, and remove what crashes have left there."""
+    scratch = Scratch(settings.data_dir if settings.data_dir.is_dir() else None)
+    if n_removed := await asyncio.to_thread(scratch.sweep):
+        log.info("removed copies of files that a crash had left: %s folders", n_removed)
+    try:
+        yield scratch
+    finally:
+        await asyncio.to_thread(scratch.close)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from agentsight.server.attachments.links import Links
 from agentsight.server.audits.trail import Trail
-from agentsight.server.blobs import BlobStore, Disks
+from agentsight.server.blobs import BlobStore, Disks, Scratch
 from agentsight.server.db import Database
 from agentsight.server.instance.ledger import NO_LEDGER_KEY, LedgerKey
 from agentsight.server.media import Examiner
@@ -38,6 +38,7 @@ class Parts:
     clock: Clock = wall_clock
     audit: Trail = field(default_factory=Trail)
     disks: Disks = field(default_factory=Disks)
+    scratch: Scratch = field(default_factory=Scratch)
     examining: Shares = field(default_factory=Shares)
     scanning: Shares = field(default_factory=Shares)
     ledger: LedgerKey = NO_LEDGER_KEY

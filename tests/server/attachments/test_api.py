@@ -131,6 +131,26 @@ async def test_lost_bytes_come_back_when_they_are_sent_again(house: House, peopl
     assert len(house.objects() - before) == 1
 
 
+async def test_bytes_that_were_cut_come_back_when_they_are_sent_again(
+    house: House, people: People
+) -> None:
+    """An object shorter than its row says is no file: nobody is told that it is here."""
+    before = house.objects()
+    pk = await people.alice.conversation()
+    [first] = (await upload(people.alice, pk, base64_file(b"whole", "1.txt")))["attachments"]
+    [key] = house.objects() - before
+    path = house.parts.blobs.local_path(key)
+    assert path is not None
+    path.chmod(0o600)
+    path.write_bytes(b"wh")
+    announced = {"filename": "2.txt", "size_bytes": 5, "sha256": first["sha256"]}
+    answer = await people.alice.post("/api/v1/uploads/", announced)
+    assert (answer.status, answer.json()["state"]) == (201, "pending")
+    [again] = (await upload(people.alice, pk, base64_file(b"whole", "2.txt")))["attachments"]
+    for file in (first, again):
+        assert (await house.stranger.get(path_of(file["file_url"]))).body == b"whole"
+
+
 async def test_equal_bytes_at_once_are_one_object(house: House, people: People) -> None:
     """Side by side, one blob comes to be, and no upload is refused."""
     before = house.objects()

@@ -219,6 +219,7 @@ def video(
     frames: int = 20,
     with_sound: str | None = None,
     rotation: int = 0,
+    pixel_ratio: Fraction | None = None,
 ) -> None:
     """Film the arrow at 10 frames a second, after some darkness."""
     with av.open(str(path), "w", format=container) as out:
@@ -227,6 +228,8 @@ def video(
         stream.pix_fmt = "yuv420p"
         if rotation:
             stream.set_display_rotation(rotation)
+        if pixel_ratio:
+            stream.sample_aspect_ratio = pixel_ratio
         voice = out.add_stream(with_sound, rate=8000, layout="mono") if with_sound else None
         for n in range(frames):
             still = Image.new("RGB", size) if n < dark_frames else arrow().resize(size)

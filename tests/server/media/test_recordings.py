@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -81,6 +82,23 @@ async def test_a_video_of_an_old_phone_becomes_an_mp4(
         assert opened.streams.audio[0].codec_context.name == "aac"
         frames = list(opened.decode(video=0))
         assert [frame.rotation for frame in frames] == [90] * 20
+
+
+@pytest.mark.parametrize("rotation", [0, 90])
+async def test_a_copy_is_as_wide_as_its_original_is_shown(
+    desk: Desk, tmp_path: Path, rotation: int
+) -> None:
+    """Pixels that are not square are made so: the copy has the size that the row tells."""
+    path = tmp_path / "clip.3gp"
+    samples.video(path, "3gp", "h263", rotation=rotation, pixel_ratio=Fraction(12, 11))
+    facts = await desk.examine(path.read_bytes())
+    assert await desk.playback(path.read_bytes())
+    with av.open(str(desk.out)) as opened:
+        video = opened.streams.video[0]
+        assert video.sample_aspect_ratio in (None, 1)
+        assert (video.width, video.height) == (192, 144)
+    shown = (144, 192) if rotation else (192, 144)
+    assert (facts.width, facts.height) == shown
 
 
 async def test_a_3gp_with_sound_alone_becomes_an_mp4_with_sound_alone(

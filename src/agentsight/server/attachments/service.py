@@ -134,15 +134,18 @@ class Receiving:
 
 
 async def lost_object(parts: Parts, access: Access, sha256: str) -> str | None:
-    """Return the key of an object that a row of these bytes names and that is not there.
+    """Return the key of an object that a row of these bytes names and that is not there, or cut.
 
-    Without this look, bytes lost behind our back (a restore of half a backup) could never be
-    brought back: the new ones would be dropped for the row's sake.
+    Without this look, bytes lost behind our back (a restore of half a backup, a disk that was full)
+    could never be brought back: the new ones would be dropped for the row's sake.
     """
-    key = await parts.db.read(lambda tx: store.find_object(tx, access, sha256))
-    if key is None or await parts.blobs.size(key) is not None:
+    found = await parts.db.read(lambda tx: store.find_object(tx, access, sha256))
+    if found is None:
         return None
-    log.error("an object was not there and is stored anew: %s", key)
+    key, size_bytes = found
+    if await parts.blobs.size(key) == size_bytes:
+        return None
+    log.error("an object was not there, or not whole, and is stored anew: %s", key)
     return key
 
 

@@ -26,7 +26,8 @@ _FIND_BLOB = sql(
     "SELECT id FROM blobs WHERE agent_id = $1 AND sha256 = $2 AND state = 'stored' FOR SHARE"
 )
 _FIND_OBJECT = sql(
-    "SELECT object_key FROM blobs WHERE agent_id = $1 AND sha256 = $2 AND state = 'stored'"
+    "SELECT object_key, size_bytes FROM blobs"
+    " WHERE agent_id = $1 AND sha256 = $2 AND state = 'stored'"
 )
 _REPLACE_OBJECT = sql(
     "UPDATE blobs SET object_key = $4, updated_at = $5"
@@ -107,9 +108,10 @@ async def find_blob(tx: Tx, access: Access, sha256: str) -> BlobId | None:
     return await tx.value(_FIND_BLOB, access.agent_id, sha256)
 
 
-async def find_object(tx: Tx, access: Access, sha256: str) -> str | None:
-    """Return the key of the object that holds these bytes, as the agent's blob row says."""
-    return await tx.value(_FIND_OBJECT, access.agent_id, sha256)
+async def find_object(tx: Tx, access: Access, sha256: str) -> tuple[str, int] | None:
+    """Return key and size of the object that holds these bytes, as the agent's blob row says."""
+    row = await tx.row(_FIND_OBJECT, access.agent_id, sha256)
+    return None if row is None else (row[0], row[1])
 
 
 async def replace_object(

@@ -26,6 +26,7 @@ from agentsight.server.blobs.model import (
     check_key,
     derived_key,
 )
+from agentsight.server.blobs.scratch import Scratch
 from agentsight.server.blobs.sniff import detect_mime_type
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "ObjectExists",
     "ObjectMissing",
     "PartsWriter",
+    "Scratch",
     "StorageFull",
     "StorageUnavailable",
     "StoredObject",

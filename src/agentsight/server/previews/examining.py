@@ -46,7 +46,7 @@ from agentsight.server.previews.model import (
     TextState,
     thumbnail_kind,
 )
-from agentsight.server.previews.sources import local_file, scratch_folder
+from agentsight.server.previews.sources import local_file
 from agentsight.server.problems import Problem
 from agentsight.server.text import mend_text
 
@@ -165,7 +165,7 @@ async def _look(parts: Parts, examiner: Examiner, source: Source) -> _Outcome:
         return _Outcome(Examined(), "none")
     if source.size_bytes > parts.settings.max_examined_bytes:
         return _Outcome(Examined(), "none", is_failure=True)
-    async with scratch_folder() as folder:
+    async with parts.scratch.folder() as folder:
         path = await local_file(parts, source.object_key, source.size_bytes, folder)
         examined = await examiner.examine(path, mime_type=mime_type, filename=source.filename)
     text = mend_text(examined.text or "")

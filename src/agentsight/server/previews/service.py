@@ -47,7 +47,7 @@ from agentsight.server.previews.model import (
     derived_name,
     thumbnail_kind,
 )
-from agentsight.server.previews.sources import local_file, scratch_folder, store_file
+from agentsight.server.previews.sources import local_file, store_file
 from agentsight.server.previews.turns import Turns
 from agentsight.server.problems import Problem, not_found
 
@@ -185,7 +185,7 @@ def _is_possible(parts: Parts, found: Found, wanted: Wanted) -> bool:
 
 async def _make(parts: Parts, examiner: Examiner, found: Found, wanted: Wanted) -> Derived:
     row = found.row
-    async with scratch_folder() as folder:
+    async with parts.scratch.folder() as folder:
         try:
             path = await local_file(parts, row.object_key, row.size_bytes, folder)
         except ObjectMissing as error:

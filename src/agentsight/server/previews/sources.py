@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shutil
-import tempfile
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import IO, Final
 
@@ -20,25 +16,6 @@ from agentsight.server.blobs import (
 from agentsight.server.parts import Parts
 
 _STEP_BYTES: Final = 1024 * 1024
-
-
-@contextlib.asynccontextmanager
-async def scratch_folder() -> AsyncGenerator[Path]:
-    """Give a folder of its own; it goes with all that is in it.
-
-    Raises:
-        StorageFull: There is no room for one.
-    """
-    # Made here and not in a thread: who is cancelled meanwhile could not remove it.
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="agentsight-preview-"))
-    except OSError as error:
-        raise StorageFull(f"no room for a copy to look at: {error.strerror}") from error
-    try:
-        yield folder
-    finally:
-        # In a thread, as it may be half a gigabyte; it goes on when its caller is cancelled.
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 
 
 async def local_file(parts: Parts, object_key: str, size_bytes: int, folder: Path) -> Path:

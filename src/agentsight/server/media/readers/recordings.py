@@ -189,11 +189,14 @@ def _frame_at(recording: InputContainer, video: VideoStream, moment_s: float) ->
 
 def _shown_size(frame: VideoFrame, video: VideoStream) -> tuple[int, int]:
     """Return width and height with square pixels, upright."""
-    width, height = frame.width, frame.height
-    ratio = video.sample_aspect_ratio
-    if ratio and Fraction(1, 10) <= ratio <= 10:
-        width = max(1, round(width * ratio))
+    width, height = square_width(frame.width, video), frame.height
     return (height, width) if frame.rotation % 180 else (width, height)
+
+
+def square_width(width: int, video: VideoStream) -> int:
+    """Return how many square pixels a line of a video is wide."""
+    ratio = video.sample_aspect_ratio
+    return max(1, round(width * ratio)) if ratio and Fraction(1, 10) <= ratio <= 10 else width
 
 
 def _picture(frame: VideoFrame, video: VideoStream, max_edge: int) -> Image.Image:

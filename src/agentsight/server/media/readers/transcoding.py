@@ -29,6 +29,7 @@ from agentsight.server.media.readers.errors import NotReadable
 from agentsight.server.media.readers.recordings import (
     open_recording,
     plausible_seconds,
+    square_width,
     video_of,
 )
 
@@ -159,11 +160,13 @@ class _CodedVideo:
 
     def __init__(self, source: VideoStream, copy: OutputContainer) -> None:
         context = source.codec_context
-        if max(context.width, context.height) > _MAX_CODED_EDGE:
-            raise NotReadable(f"{context.width} × {context.height} is too large to be coded anew")
+        # In square pixels: what telephones filmed with other ones looks squeezed in some players.
+        width = square_width(context.width, source)
+        if max(width, context.height) > _MAX_CODED_EDGE:
+            raise NotReadable(f"{width} × {context.height} is too large to be coded anew")
         self._source = source
         self._copy = copy
-        self._width, self._height = context.width // 2 * 2, context.height // 2 * 2
+        self._width, self._height = max(2, width // 2 * 2), max(2, context.height // 2 * 2)
         options = {"preset": "veryfast", "crf": "24"}
         self._stream = copy.add_stream("libx264", rate=source.average_rate, options=options)
         self._stream.width, self._stream.height = self._width, self._height
