@@ -103,7 +103,7 @@ async def test_others_get_one_and_the_same_404(house: House, people: People) -> 
                     value["conversation"] = int(row)
                 raw = b"" if value is None else json.dumps(value).encode()
                 answer = await person.writer.send(
-                    method, path.format(row) + "/", body=raw, headers=JSON
+                    method, path.format(row, "name.txt") + "/", body=raw, headers=JSON
                 )
                 assert answer.is_error(404, "not_found"), (method, path, answer.body)
                 told.append(without_request_id(answer))

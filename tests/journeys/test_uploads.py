@@ -6,10 +6,13 @@ import contextlib
 import hashlib
 import http.client
 import io
+import json
 import os
 import socket
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -141,6 +144,21 @@ def test_two_requests_of_plain_http_are_enough(server: LiveServer) -> None:
     assert (again["state"], again["upload_url"]) == ("stored", None)
     for uid in (told["uid"], again["uid"]):
         assert open_link(refer(server, agent, uid)["file_url"]).body == data
+
+
+@pytest.mark.parametrize("name", ["scan.bin", "Ärger & Söhne 50%.bin", "a?b#c.bin"])
+def test_curl_sends_a_file_to_the_address_it_was_told(
+    server: LiveServer, tmp_path: Path, name: str
+) -> None:
+    """`curl -T` puts the file's name behind an address that ends in a slash."""
+    agent, data = server.make_agent(), os.urandom(100_000)
+    told = announce(server, agent, data)
+    (tmp_path / name).write_bytes(data)
+    authorization = f"Authorization: Api-Key {agent.write_key}"
+    command = ["curl", "-sS", "--fail", "-T", name, "-H", authorization, told["upload_url"]]
+    said = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout
+    assert json.loads(said)["state"] == "stored"
+    assert open_link(refer(server, agent, told["uid"])["file_url"]).body == data
 
 
 # --- What goes wrong ------------------------------------------------------------------------------

@@ -275,6 +275,19 @@ async def send_piece(request: AnyRequest, uid: FromPath[str]) -> Response[None]:
 )
 async def send_whole(request: AnyRequest, uid: FromPath[str]) -> Response[UploadShape]:
     """Send all bytes in one go, as `curl -T FILE` does; what had come before is dropped."""
+    return await _receive_whole(request, uid)
+
+
+@put(f"{UPLOAD_PATH}{{filename:str}}", guards=[writes], include_in_schema=False)
+async def send_whole_by_curl(
+    request: AnyRequest, uid: FromPath[str], filename: FromPath[str]
+) -> Response[UploadShape]:
+    """Do the same: `curl -T FILE` puts the file's name behind an address that ends in a slash."""
+    del filename  # the announcement has told the name
+    return await _receive_whole(request, uid)
+
+
+async def _receive_whole(request: AnyRequest, uid: str) -> Response[UploadShape]:
     parts, access, uid = _asked(request, uid)
     upload = await service.receive(
         parts,
@@ -311,6 +324,7 @@ routes = [
     read_upload,
     send_piece,
     send_whole,
+    send_whole_by_curl,
     take_back_upload,
     read_storage_usage,
 ]
