@@ -9,9 +9,19 @@ import pytest
 from agentsight.server.access import Access
 from agentsight.server.attachments import store
 from agentsight.server.db import Tx, sql
-from agentsight.server.removals import store_blobs
+from agentsight.server.removals import store_blobs, store_receipts, store_replay
+from agentsight.server.removals.service import begin_for_many
 from agentsight.server.removals.service_chores import Collector, carry_on
-from tests.server.removals.worlds import CONVERSATIONS, blobs_of, file_of, item, links, send
+from agentsight.server.removals.service_work import remove_files
+from tests.server.removals.worlds import (
+    CONVERSATIONS,
+    FILES,
+    blobs_of,
+    file_of,
+    item,
+    links,
+    send,
+)
 from tests.support.http import House, Person, path_of
 
 pytestmark = pytest.mark.anyio
@@ -153,3 +163,53 @@ async def test_a_removal_waits_for_who_refers_at_the_same_moment(own_house: Hous
     await referring
     assert await removing == 0
     assert await house.count("blobs", "state = 'stored'") == 1
+
+
+async def test_a_file_and_its_conversation_erased_at_once_are_counted_once(
+    own_house: House,
+) -> None:
+    """The receipts together say six, and so do tombstones and counters.
+
+    The conversation's erasure has read the rows, and waits with the first of them for the file's.
+    """
+    house, people = own_house, await own_house.people()
+    alice, access = people.alice, people.alice.access
+    files = [file_of(b"%d" % n) for n in range(6)]
+    made = await send(alice, "c", item("message", content="x", attachments=files))
+    uids = [file["uid"] for file in links(made)]
+    answers = await asyncio.gather(
+        alice.writer.send("DELETE", f"{CONVERSATIONS}by-id/c/?erase=true"),
+        *(alice.writer.send("DELETE", f"{FILES}{uid}/?erase=true") for uid in uids),
+    )
+    receipts = [one.json() for one in answers if one.status in (200, 202)]
+    assert sum(one["removed"]["rows"]["attachments"] for one in receipts) == 6
+    await assert_all_is_counted(house, alice)
+
+    # And surely at the same moment: read by both, then removed by both.
+    await send(alice, "d", item("message", content="x", attachments=[file_of(b"last")]),
+               timestamp="2027-01-01T00:00:00Z")  # fmt: skip
+    rows = await house.db.read(lambda tx: store_replay.some_attachments(tx, access, 0, 9))
+
+    async def remove(uid: str) -> int:
+        async def unit(tx: Tx) -> int:
+            work = await begin_for_many(tx, access, "grace", uid, now_us=1)
+            await remove_files(tx, access, work, rows, now_us=1)
+            await store_receipts.put(tx, work, now_us=1)
+            return work.receipt.rows.attachments
+
+        return await house.db.write(unit)
+
+    assert len(rows) == 1
+    assert sorted(await asyncio.gather(remove("r1"), remove("r2"))) == [0, 1]
+    await assert_all_is_counted(house, alice)
+
+
+async def assert_all_is_counted(house: House, person: Person) -> None:
+    """Counters are those of the rows, and each row that is gone has one tombstone."""
+    usage = (await person.get("/api/v1/usage/storage/")).json()
+    n_rows = await house.count("attachments", "agent_id = $1", person.access.agent_id)
+    assert (usage["files"], usage["referenced_bytes"] >= 0) == (n_rows, True)
+    buried = await house.rows(
+        "SELECT row_id, count(*) FROM tombstones WHERE kind = 'attachment' GROUP BY row_id"
+    )
+    assert {n for _, n in buried} == {1}

@@ -87,7 +87,7 @@ async def _remove_some(
     files = await store.some_attachments(tx, access, pk, min(room.rows, _STRIDE_FILES))
     if files:
         await remove_files(tx, access, work, files, now_us=now_us)
-        room.rows -= len(files)
+        room.rows -= len(files)  # also those that another erasure has taken meanwhile
         return
     ids, n_chars = await store.some_messages(tx, access, pk, limit=room.rows, max_chars=room.chars)
     if ids:
@@ -101,27 +101,37 @@ async def _remove_some(
     if n_feedbacks:
         work.receipt.rows.feedbacks += n_feedbacks
         return
-    await store.remove_conversation(tx, access, pk, now_us=now_us)
-    work.receipt.rows.conversations += 1
+    n_removed = await store.remove_conversation(tx, access, pk, now_us=now_us)
+    work.receipt.rows.conversations += n_removed
 
 
 async def remove_files(
     tx: Tx, access: Access, work: Work, files: list[GoingFile], *, now_us: int
 ) -> None:
-    """Remove attachments, and let go of the contents that nothing else refers to."""
-    blob_ids = [file.blob_id for file in files]
+    """Remove attachments, and let go of the contents that nothing else refers to.
+
+    What another erasure has removed meanwhile is its: it is not counted here.
+    """
+    asked = [file.blob_id for file in files]
     ids = [file.attachment_id for file in files]
-    n_uploads = await store_blobs.end_uploads(tx, access, blob_ids, ids, now_us=now_us)
-    await store.remove_attachments(tx, access, files, now_us=now_us)
-    n_bytes = sum(file.size_bytes for file in files)
+    n_uploads = await store_blobs.end_uploads(tx, access, asked, ids, now_us=now_us)
+    gone = await store.remove_attachments(tx, access, ids, now_us=now_us)
+    if not gone:
+        return
+    n_bytes = sum(file.size_bytes for file in gone)
     await add_counts(
-        tx, access.agent_id, ids[0], n_attachments=-len(files), referenced_bytes=-n_bytes
+        tx,
+        access.agent_id,
+        gone[0].attachment_id,
+        n_attachments=-len(gone),
+        referenced_bytes=-n_bytes,
     )
+    blob_ids = [file.blob_id for file in gone]
     released = await store_blobs.release(tx, access, blob_ids, work.uid, now_us=now_us)
     add_rows(
         work.receipt.rows,
         Rows(
-            attachments=len(files),
+            attachments=len(gone),
             uploads=n_uploads,
             blobs=released.n_gone,
             blob_texts=released.n_texts,

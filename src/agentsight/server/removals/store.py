@@ -1,7 +1,9 @@
 """Mark conversations for removal, and remove their rows, some at a time.
 
 A marked conversation (`erased_by` names its receipt) is not there any more for anybody who reads;
-its own id is free at once, so that what comes later makes a new one.
+its own id is free at once, so that what comes later makes a new one. Its messages and feedback go
+by its one erasure, whose receipt is locked by whoever carries it on; its attachments may go by
+others at the same moment, one by one.
 """
 
 from __future__ import annotations
@@ -43,12 +45,16 @@ _ATTACHMENTS = sql(
     " WHERE agent_id = $1 AND conversation_id = $2"
     " ORDER BY sent_at, message_id, id LIMIT $3::bigint"
 )
-_BURY_ATTACHMENTS = sql(
-    "INSERT INTO tombstones (agent_id, kind, row_id, uid, created_at)"
-    " SELECT agent_id, 'attachment', id, uid, $3::bigint FROM attachments"
-    " WHERE agent_id = $1 AND id = ANY($2::bigint[]) ORDER BY id"
+# What the statement itself says it deleted is all that counts: whoever erases a file and its
+# conversation at once has two units at the same rows, and each was read before the other's end.
+_DELETE_ATTACHMENTS = sql(
+    "DELETE FROM attachments WHERE agent_id = $1 AND id = ANY($2::bigint[])"
+    " RETURNING id, uid, blob_id, size_bytes, created_at"
 )
-_DELETE_ATTACHMENTS = sql("DELETE FROM attachments WHERE agent_id = $1 AND id = ANY($2::bigint[])")
+_BURY_ATTACHMENT = sql(
+    "INSERT INTO tombstones (agent_id, kind, row_id, uid, created_at)"
+    " VALUES ($1, 'attachment', $2, $3, $4)"
+)
 _LENGTHS = sql(
     "SELECT id, length(content) FROM messages WHERE agent_id = $1 AND conversation_id = $2"
     " ORDER BY timestamp, id LIMIT $3::bigint"
@@ -108,13 +114,24 @@ class Marked:
 
 @dataclass(frozen=True, slots=True)
 class GoingFile:
-    """An attachment that is being removed."""
+    """An attachment that is to be removed."""
 
     attachment_id: int
     uid: str
     blob_id: BlobId
     size_bytes: int
     item_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class GoneFile:
+    """An attachment that this unit has removed."""
+
+    attachment_id: int
+    uid: str
+    blob_id: BlobId
+    size_bytes: int
+    created_at: int
 
 
 async def mark_by_pks(
@@ -169,12 +186,19 @@ async def some_attachments(
 
 
 async def remove_attachments(
-    tx: Tx, access: Access, files: Sequence[GoingFile], *, now_us: int
-) -> None:
-    """Remove attachments. Their blobs are for `store_blobs.release` to judge, afterwards."""
-    ids = [file.attachment_id for file in files]
-    await tx.execute(_BURY_ATTACHMENTS, access.agent_id, ids, now_us)
-    await tx.execute(_DELETE_ATTACHMENTS, access.agent_id, ids)
+    tx: Tx, access: Access, ids: Sequence[int], *, now_us: int
+) -> list[GoneFile]:
+    """Remove attachments; return those that were there, and that nobody else removed meanwhile.
+
+    Their blobs are for `store_blobs.release` to judge, afterwards.
+    """
+    rows = await tx.rows(_DELETE_ATTACHMENTS, access.agent_id, list(ids))
+    gone = sorted((GoneFile(*row) for row in rows), key=lambda file: file.attachment_id)
+    await tx.execute_many(
+        _BURY_ATTACHMENT,
+        [(access.agent_id, file.attachment_id, file.uid, now_us) for file in gone],
+    )
+    return gone
 
 
 async def some_messages(
@@ -226,13 +250,13 @@ async def remove_feedbacks(
 ) -> int:
     """Remove some of a conversation's feedback; returns how many."""
     ids = [row[0] for row in await tx.rows(_FEEDBACKS, access.agent_id, pk, limit)]
-    if ids:
-        await tx.execute(_BURY_FEEDBACKS, access.agent_id, ids, now_us)
-        await tx.execute(_DELETE_FEEDBACKS, access.agent_id, ids)
-    return len(ids)
+    if not ids:
+        return 0
+    await tx.execute(_BURY_FEEDBACKS, access.agent_id, ids, now_us)
+    return await tx.execute(_DELETE_FEEDBACKS, access.agent_id, ids)
 
 
-async def remove_conversation(tx: Tx, access: Access, pk: ConversationPk, *, now_us: int) -> None:
-    """Remove a conversation's own row, the last of it."""
+async def remove_conversation(tx: Tx, access: Access, pk: ConversationPk, *, now_us: int) -> int:
+    """Remove a conversation's own row, the last of it; returns how many that were."""
     await tx.execute(_BURY_CONVERSATION, access.agent_id, pk, now_us)
-    await tx.execute(_DELETE_CONVERSATION, access.agent_id, pk)
+    return await tx.execute(_DELETE_CONVERSATION, access.agent_id, pk)
