@@ -385,7 +385,8 @@ CREATE VIRTUAL TABLE message_search USING fts5 (
 -- is the store's own note of where to go on; `lease` is held by the one writer until `leased_until`.
 -- `wanted_at`: a newer request asks the writer to let go. `offered_until`: kept for the client that was
 -- told to go on with it.
--- A stored upload keeps its blob from being removed until `expires_at`.
+-- A stored upload, and no other, names its blob, and keeps it from being removed until `expires_at`.
+-- One that is over keeps its uid and says "expired"; since `expires_at`.
 CREATE TABLE uploads (
     id integer PRIMARY KEY AUTOINCREMENT,
     agent_id integer NOT NULL REFERENCES agents (id),
@@ -412,7 +413,8 @@ CREATE TABLE uploads (
     FOREIGN KEY (agent_id, blob_id) REFERENCES blobs (agent_id, id)
 );
 CREATE UNIQUE INDEX uploads_by_uid ON uploads (uid);
-CREATE INDEX uploads_by_blob ON uploads (agent_id, blob_id) WHERE blob_id IS NOT NULL;
+CREATE INDEX uploads_by_blob ON uploads (agent_id, blob_id, created_at, expires_at)
+    WHERE blob_id IS NOT NULL;
 CREATE INDEX uploads_by_expiry ON uploads (state, expires_at);
 CREATE INDEX uploads_by_hash ON uploads (agent_id, sha256) WHERE state = 'pending';
 

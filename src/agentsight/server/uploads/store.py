@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from agentsight.server.access import Access
-from agentsight.server.db import Tx, sql
+from agentsight.server.db import Sql, Tx, sql
 from agentsight.server.ids import BlobId
 from agentsight.server.uploads.model import Announced, Upload
 
@@ -59,12 +59,18 @@ _FINISH = sql(
     " updated_at = $8 WHERE agent_id = $1 AND uid = $2 AND lease = $3 AND state = 'pending'"
     f" RETURNING {_COLUMNS}"
 )
+# An upload that is over says so for a while, and nothing else any more: a name, a hash and a type
+# that serve nobody are only something to be forgotten.
+ENDED = (
+    "state = 'expired', blob_id = NULL, filename = '', declared_mime_type = NULL,"
+    " detected_mime_type = NULL, sha256 = NULL, parts = '', lease = NULL, leased_until = NULL"
+)
 _END = sql(
-    "UPDATE uploads SET state = 'expired', lease = NULL, leased_until = NULL, parts = '',"
-    " updated_at = $4 WHERE agent_id = $1 AND uid = $2 AND lease = $3"
+    f"UPDATE uploads SET {ENDED}, expires_at = $4, updated_at = $4"
+    " WHERE agent_id = $1 AND uid = $2 AND lease = $3"
 )
 _UNPIN = sql(
-    "UPDATE uploads SET state = 'expired', updated_at = $3"
+    f"UPDATE uploads SET {ENDED}, expires_at = $3, updated_at = $3"
     " WHERE agent_id = $1 AND uid = $2 AND state = 'stored'"
 )
 # Unfinished uploads of one file. Of those that nobody sends, the one that has come farthest.
@@ -92,14 +98,32 @@ _WAITING = sql(
     " AND u.state = 'stored' AND u.expires_at > $2) AND NOT EXISTS"
     " (SELECT 1 FROM attachments a WHERE a.agent_id = b.agent_id AND a.blob_id = b.id)"
 )
-# What the chore asks, over all agents.
+# What the chore asks, over all agents. In strides: a tenant may have announced any number of
+# uploads in one second, and SQLite's one writer is everybody's.
 _IS_DUE = sql(
     "SELECT 1 FROM uploads WHERE state IN ('pending', 'stored') AND expires_at <= $1 LIMIT 1"
 )
-_EXPIRE_STORED = sql(
-    "UPDATE uploads SET state = 'expired', updated_at = $1"
-    " WHERE state = 'stored' AND expires_at <= $1"
+_IS_OLD = sql("SELECT 1 FROM uploads WHERE state = 'expired' AND expires_at <= $1 LIMIT 1")
+
+
+def _strided(change: str, which: str) -> Sql:
+    """Make a statement that changes at most `$2` of the rows that are so.
+
+    A list of pairs would do on both: SQLite 3.40 takes `(agent_id, id) IN (…)` for a search by the
+    row's number as well, and finds one row of many.
+    """
+    some = f"FROM uploads WHERE {which} LIMIT $2::bigint"
+    return sql(
+        f"{change} WHERE (agent_id, id) IN (SELECT agent_id, id {some} FOR UPDATE SKIP LOCKED)",
+        sqlite=f"{change} WHERE id IN (SELECT id {some})",
+    )
+
+
+_STORED_AND_DUE = "state = 'stored' AND expires_at <= $1"
+_EXPIRE_STORED = _strided(
+    f"UPDATE uploads SET {ENDED}, expires_at = $1, updated_at = $1", _STORED_AND_DUE
 )
+_FORGET = _strided("DELETE FROM uploads", "state = 'expired' AND expires_at <= $1")
 _PICK_PENDING = sql(
     "SELECT agent_id, uid FROM uploads WHERE state = 'pending' AND expires_at <= $1"
     " AND (lease IS NULL OR leased_until <= $1) ORDER BY expires_at, id LIMIT $2::bigint"
@@ -108,9 +132,6 @@ _PICK_PENDING = sql(
 _HOLD = sql(
     "UPDATE uploads SET lease = $3, leased_until = $4 WHERE agent_id = $1 AND uid = $2"
     f" RETURNING {_COLUMNS}"
-)
-_FORGET = sql(
-    "DELETE FROM uploads WHERE state = 'expired' AND expires_at <= $1 AND updated_at <= $1"
 )
 
 
@@ -296,14 +317,16 @@ async def count_waiting(tx: Tx, access: Access, now_us: int) -> tuple[int, int]:
     return (row[0], row[1]) if row is not None else (0, 0)
 
 
-async def is_expiry_due(tx: Tx, now_us: int) -> bool:
-    """Say whether an upload's time has passed; reading, so that an idle server never writes."""
-    return await tx.value(_IS_DUE, now_us) is not None
+async def is_expiry_due(tx: Tx, now_us: int, forgotten_us: int) -> bool:
+    """Say whether an upload's time has passed, or one is to be forgotten that ended before
+    `forgotten_us`; reading, so that an idle server never writes."""
+    is_due = await tx.value(_IS_DUE, now_us) is not None
+    return is_due or await tx.value(_IS_OLD, forgotten_us) is not None
 
 
-async def expire_stored(tx: Tx, now_us: int) -> int:
-    """Let all stored uploads expire whose time has passed; return how many."""
-    return await tx.execute(_EXPIRE_STORED, now_us)
+async def expire_stored(tx: Tx, now_us: int, limit: int) -> int:
+    """Let some stored uploads expire whose time has passed; return how many."""
+    return await tx.execute(_EXPIRE_STORED, now_us, limit)
 
 
 async def hold_expired(
@@ -315,6 +338,6 @@ async def hold_expired(
     return [Upload(*row) for row in rows if row is not None]
 
 
-async def forget_expired(tx: Tx, before_us: int) -> int:
-    """Remove rows of uploads that expired long ago; return how many."""
-    return await tx.execute(_FORGET, before_us)
+async def forget_expired(tx: Tx, before_us: int, limit: int) -> int:
+    """Remove some rows of uploads that ended long ago; return how many."""
+    return await tx.execute(_FORGET, before_us, limit)

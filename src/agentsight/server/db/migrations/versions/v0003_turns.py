@@ -1,10 +1,21 @@
-"""Agents take turns in the work that waits for blobs."""
+"""Agents take turns in the work that waits for blobs; large statements are cut into strides."""
 
 from alembic import op
 
 revision = "0003"
 down_revision = "0002"
 
+_BLANK_EXPIRED = (
+    "UPDATE uploads SET blob_id = NULL, filename = '', declared_mime_type = NULL,"
+    " detected_mime_type = NULL, sha256 = NULL WHERE state = 'expired'"
+)
+
 
 def upgrade() -> None:
     op.execute("CREATE INDEX blob_jobs_by_agent ON blob_jobs (kind, agent_id, not_before, blob_id)")
+    op.execute(_BLANK_EXPIRED)
+    op.execute("DROP INDEX uploads_by_blob")
+    op.execute(
+        "CREATE INDEX uploads_by_blob ON uploads (agent_id, blob_id, created_at, expires_at)"
+        " WHERE blob_id IS NOT NULL"
+    )
