@@ -13,6 +13,15 @@ from tests.support.http import Answer, House, Person
 
 OFFSET_TYPE = "application/offset+octet-stream"
 BATCH = contract.BATCH_PATH
+MORE = (
+    "INSERT INTO uploads (agent_id, uid, blob_id, blob_uid, object_key, filename, size_bytes,"
+    " sha256, offset_bytes, state, created_at, updated_at, expires_at)"
+    " WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {n})"
+    " SELECT u.agent_id, u.uid || '-' || n, u.blob_id, u.blob_uid, u.object_key, u.filename,"
+    " u.size_bytes, u.sha256, u.offset_bytes, u.state, u.created_at, u.updated_at, u.expires_at"
+    " FROM uploads u, numbers"
+)
+"""Make `n` more of each upload there is, as a client that announces in a loop does."""
 
 
 def sha256(data: bytes) -> str:

@@ -11,19 +11,11 @@ import pytest
 from agentsight.server.db import sql
 from agentsight.server.uploads import store
 from agentsight.server.uploads.service import expire_step
-from tests.server.uploads.sending import announce, begin, patch, refer, upload
+from tests.server.uploads.sending import MORE, announce, begin, patch, refer, upload
 from tests.support.http import House, Person, open_house
 
 pytestmark = pytest.mark.anyio
 DAY_S = 24 * 3600
-_MORE = (
-    "INSERT INTO uploads (agent_id, uid, blob_id, blob_uid, object_key, filename, size_bytes,"
-    " sha256, offset_bytes, state, created_at, updated_at, expires_at)"
-    " WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {n})"
-    " SELECT u.agent_id, u.uid || '-' || n, u.blob_id, u.blob_uid, u.object_key, u.filename,"
-    " u.size_bytes, u.sha256, u.offset_bytes, u.state, u.created_at, u.updated_at, u.expires_at"
-    " FROM uploads u, numbers"
-)
 
 
 @pytest.fixture
@@ -36,7 +28,7 @@ async def own_house(database_url: str, tmp_path: Path) -> AsyncIterator[House]:
 async def announce_many(house: House, person: Person, n: int) -> None:
     """Make one stored upload, and as many more of the same bytes as a client might announce."""
     await upload(person, b"the same bytes", filename="a name.txt")
-    assert await house.run(_MORE.format(n=n - 1)) == n - 1
+    assert await house.run(MORE.format(n=n - 1)) == n - 1
 
 
 async def ended(house: House) -> int:

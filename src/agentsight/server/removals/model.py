@@ -7,7 +7,8 @@ complete goes on with it, so a crash between any two steps loses nothing. In thi
     finding   mark what is meant (a customer's conversations, some at a time)
     rows      remove messages and files of marked conversations, some at a time
     ledger    write the hashes into the store of bytes, for a restore of an older backup
-    objects   remove the bytes that nothing refers to any more
+    objects   end the uploads of what was erased, some at a time, and remove the bytes that nothing
+              refers to any more
     index     begin to rewrite the search index
     merging   rewrite it, some pages at a time
     scrub     empty the write-ahead log
@@ -19,6 +20,8 @@ from __future__ import annotations
 from typing import Final, Literal
 
 import msgspec
+
+from agentsight.server.ids import AgentId, BlobId
 
 Stage = Literal["finding", "ledger", "rows", "objects", "index", "merging", "scrub", "complete"]
 ReceiptKind = Literal["attachment", "conversation", "customer", "grace", "retention", "replay"]
@@ -66,6 +69,9 @@ class Receipt(msgspec.Struct, kw_only=True):
     kept_bytes: int = 0
     kept_now: dict[str, int] = msgspec.field(default_factory=dict[str, int])
     """While it goes on: the bytes of each content (`agent:blob`) that is kept so far."""
+    sent_until: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    """While it goes on, of each content that is kept so far (`agent:blob`): when its last removed
+    attachment was made (µs). Uploads from before it end, where no other attachment is left."""
     is_ledgered: bool = False
     """Whether late resends of it are dropped, and a restore erases it again."""
 
@@ -90,7 +96,18 @@ def count_kept(receipt: Receipt) -> None:
     """Sum up what is kept, now that nothing more goes."""
     receipt.kept_blobs = len(receipt.kept_now)
     receipt.kept_bytes = sum(receipt.kept_now.values())
-    receipt.kept_now = {}
+    receipt.kept_now, receipt.sent_until = {}, {}
+
+
+def content_name(agent_id: AgentId, blob_id: BlobId) -> str:
+    """Name a content as a receipt that goes on does."""
+    return f"{agent_id}:{blob_id}"
+
+
+def read_content_name(name: str) -> tuple[AgentId, BlobId]:
+    """Read the name of a content."""
+    agent_id, _, blob_id = name.partition(":")
+    return AgentId(int(agent_id)), BlobId(int(blob_id))
 
 
 # --- The ledger -----------------------------------------------------------------------------------

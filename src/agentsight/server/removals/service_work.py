@@ -19,7 +19,7 @@ from agentsight.server.attachments.store_counts import add_counts
 from agentsight.server.blobs import ObjectExists, StorageUnavailable
 from agentsight.server.db import Tx
 from agentsight.server.db.errors import ConstraintViolation
-from agentsight.server.ids import BlobId, ConversationPk, OrganisationId, new_uid
+from agentsight.server.ids import AgentId, BlobId, ConversationPk, OrganisationId, new_uid
 from agentsight.server.parts import Parts
 from agentsight.server.removals import (
     store,
@@ -31,12 +31,19 @@ from agentsight.server.removals import (
 from agentsight.server.removals.model import (
     LEDGER_FOLDER,
     LedgerObject,
+    Receipt,
     Rows,
     Stage,
     add_rows,
+    content_name,
     count_kept,
 )
-from agentsight.server.removals.store import GoingFile, Marked
+from agentsight.server.removals.service_uploads import (
+    end_unfinished,
+    end_uploads,
+    end_uploads_of_kept,
+)
+from agentsight.server.removals.store import GoingFile, GoneFile, Marked
 from agentsight.server.removals.store_blobs import GoingBlob
 from agentsight.server.removals.store_receipts import Work
 
@@ -112,9 +119,7 @@ async def remove_files(
 
     What another erasure has removed meanwhile is its: it is not counted here.
     """
-    asked = [file.blob_id for file in files]
     ids = [file.attachment_id for file in files]
-    n_uploads = await store_blobs.end_uploads(tx, access, asked, ids, now_us=now_us)
     gone = await store.remove_attachments(tx, access, ids, now_us=now_us)
     if not gone:
         return
@@ -126,23 +131,31 @@ async def remove_files(
         n_attachments=-len(gone),
         referenced_bytes=-n_bytes,
     )
-    blob_ids = [file.blob_id for file in gone]
-    released = await store_blobs.release(tx, access, blob_ids, work.uid, now_us=now_us)
-    add_rows(
-        work.receipt.rows,
-        Rows(
-            attachments=len(gone),
-            uploads=n_uploads,
-            blobs=released.n_gone,
-            blob_texts=released.n_texts,
-        ),
+    sent_until = _take_notes(work.receipt, access.agent_id, gone)
+    released = await store_blobs.release(
+        tx, access, sent_until.keys(), work.uid, sent_until=sent_until, now_us=now_us
     )
     # A content is kept as long as the last of its attachments that go has not found it free.
-    kept = work.receipt.kept_now
-    for blob_id in set(blob_ids):
-        kept.pop(f"{access.agent_id}:{blob_id}", None)
     for blob_id, size_bytes in released.kept.items():
-        kept[f"{access.agent_id}:{blob_id}"] = size_bytes
+        name = content_name(access.agent_id, BlobId(blob_id))
+        work.receipt.kept_now[name] = size_bytes
+        work.receipt.sent_until[name] = sent_until[BlobId(blob_id)]
+    add_rows(
+        work.receipt.rows,
+        Rows(attachments=len(gone), blobs=released.n_gone, blob_texts=released.n_texts),
+    )
+
+
+def _take_notes(receipt: Receipt, agent_id: AgentId, gone: list[GoneFile]) -> dict[BlobId, int]:
+    """Take out of a receipt what it says of contents, and say when their last files were made."""
+    sent_until: dict[BlobId, int] = {}
+    for file in gone:
+        sent_until[file.blob_id] = max(sent_until.get(file.blob_id, 0), file.created_at)
+    for blob_id in sent_until:
+        name = content_name(agent_id, blob_id)
+        receipt.kept_now.pop(name, None)
+        sent_until[blob_id] = max(sent_until[blob_id], receipt.sent_until.pop(name, 0))
+    return sent_until
 
 
 # --- Steps ----------------------------------------------------------------------------------------
@@ -153,7 +166,7 @@ async def _find(parts: Parts, work: Work) -> bool:
     now = parts.clock()
 
     async def unit(tx: Tx) -> None:
-        held = await _hold(tx, work.uid, "finding")
+        held = await store_receipts.hold(tx, work.uid, "finding")
         if held is None:
             return
         await find_some(tx, parts, held, now_us=now)
@@ -208,7 +221,7 @@ async def _remove(parts: Parts, work: Work) -> bool:
     now, is_sqlite = parts.clock(), parts.db.dialect == "sqlite"
 
     async def unit(tx: Tx) -> None:
-        held = await _hold(tx, work.uid, "rows")
+        held = await store_receipts.hold(tx, work.uid, "rows")
         if held is not None:
             await remove_rows(tx, held, is_sqlite=is_sqlite, now_us=now)
             await store_receipts.put(tx, held, now_us=now)
@@ -249,8 +262,21 @@ async def write_ledger_object(
 
 
 async def _remove_objects(parts: Parts, work: Work) -> bool:
-    blobs = await parts.db.read(lambda tx: store_blobs.going(tx, work.uid, _OBJECTS_A_STEP))
+    """Remove objects, the uploads that hold the same first: what names a content outlives it in
+    no row."""
+    if work.receipt.sent_until:
+        await end_uploads_of_kept(parts, work.uid)
+        return True
+    asked_at = work.receipt.asked_at
+    blobs = await parts.db.read(
+        lambda tx: store_blobs.going(tx, work.uid, _OBJECTS_A_STEP, begun_until_us=asked_at)
+    )
     for blob in blobs:
+        if blob.has_stored:
+            await end_uploads(parts, work.uid, blob)
+            return True
+        if blob.has_unfinished:
+            return await end_unfinished(parts, work, blob)
         await remove_object(parts, blob, work.uid)
     if blobs:
         return True
@@ -329,14 +355,8 @@ _STEPS: Final[dict[Stage, Callable[[Parts, Work], Awaitable[bool]]]] = {
 }
 
 
-async def _hold(tx: Tx, uid: str, stage: Stage) -> Work | None:
-    """Lock an erasure that still stands at a stage."""
-    held = await store_receipts.lock(tx, uid)
-    return held if held is not None and held.stage == stage else None
-
-
 async def _set_stage(tx: Tx, uid: str, old: Stage, new: Stage, now_us: int) -> bool:
-    held = await _hold(tx, uid, old)
+    held = await store_receipts.hold(tx, uid, old)
     if held is None:
         return False
     held.stage = new

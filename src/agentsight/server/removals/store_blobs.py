@@ -7,8 +7,10 @@ one sees what the other did, and the bytes that anybody refers to stay.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
 
 from agentsight.server.access import Access
 from agentsight.server.attachments.store_counts import add_counts
@@ -18,33 +20,26 @@ from agentsight.server.db import Tx, sql
 from agentsight.server.ids import AgentId, BlobId
 from agentsight.server.previews.store import forget_blob
 
-# An upload that was made before its content's last attachment may be the one that attachment was
-# sent by; a later one waits for a message of its own.
-_END_UPLOADS = sql(
-    "UPDATE uploads SET state = 'expired', blob_id = NULL, filename = '', sha256 = NULL,"
-    " declared_mime_type = NULL, updated_at = $4"
-    " WHERE agent_id = $1 AND blob_id = ANY($2::bigint[]) AND created_at <="
-    " (SELECT max(a.created_at) FROM attachments a WHERE a.agent_id = $1"
-    " AND a.blob_id = uploads.blob_id AND a.id = ANY($3::bigint[]))"
-    " AND NOT EXISTS (SELECT 1 FROM attachments o WHERE o.agent_id = $1"
-    " AND o.blob_id = uploads.blob_id AND o.id <> ALL($3::bigint[]))"
-)
 _LOCK = sql(
     "SELECT id, size_bytes FROM blobs WHERE agent_id = $1 AND id = ANY($2::bigint[])"
     " AND state = 'stored' ORDER BY id FOR UPDATE"
 )
 _IS_REFERRED = sql("SELECT 1 FROM attachments WHERE agent_id = $1 AND blob_id = $2 LIMIT 1")
+# Only stored uploads name a blob. One index has all that is asked of them, however many there are.
 _IS_PINNED = sql(
-    "SELECT 1 FROM uploads WHERE agent_id = $1 AND blob_id = $2 AND state = 'stored'"
-    " AND expires_at > $3 LIMIT 1"
+    "SELECT 1 FROM uploads WHERE agent_id = $1 AND blob_id = $2 AND expires_at > $3"
+    " AND created_at > $4 LIMIT 1"
 )
 _LET_GO = sql(
     "UPDATE blobs SET state = 'deleting', erased_by = $3, updated_at = $4"
     " WHERE agent_id = $1 AND id = $2 AND state = 'stored'"
 )
 _GOING = sql(
-    "SELECT b.agent_id, g.organisation_id, b.id, b.object_key, b.size_bytes FROM blobs b"
-    " JOIN agents g ON g.id = b.agent_id"
+    "SELECT b.agent_id, g.organisation_id, b.id, b.object_key, b.size_bytes, b.sha256,"
+    " CASE WHEN EXISTS (SELECT 1 FROM uploads u WHERE u.agent_id = b.agent_id AND u.blob_id = b.id)"
+    " THEN 1 ELSE 0 END, CASE WHEN EXISTS (SELECT 1 FROM uploads u WHERE u.agent_id = b.agent_id"
+    " AND u.sha256 = b.sha256 AND u.state = 'pending' AND u.created_at <= $3) THEN 1 ELSE 0 END"
+    " FROM blobs b JOIN agents g ON g.id = b.agent_id"
     " WHERE b.state = 'deleting' AND b.erased_by IS NOT DISTINCT FROM $1::text"
     " ORDER BY b.agent_id, b.id LIMIT $2::bigint"
 )
@@ -67,11 +62,12 @@ _UNREFERRED = sql(
     " CASE WHEN EXISTS (SELECT 1 FROM attachments a WHERE a.agent_id = b.agent_id"
     " AND a.blob_id = b.id) THEN 1"
     " WHEN EXISTS (SELECT 1 FROM uploads u WHERE u.agent_id = b.agent_id AND u.blob_id = b.id"
-    " AND u.state = 'stored' AND u.expires_at > $4) THEN 1 ELSE 0 END"
+    " AND u.expires_at > $4) THEN 1 ELSE 0 END"
     " FROM blobs b JOIN agents g ON g.id = b.agent_id"
     " WHERE b.state = 'stored' AND (b.agent_id, b.id) > ($1::bigint, $2::bigint)"
     " ORDER BY b.agent_id, b.id LIMIT $3::bigint"
 )
+_NONE_SENT: Final[Mapping[BlobId, int]] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -85,13 +81,16 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class GoingBlob:
-    """A content whose object is to be removed."""
+    """A content whose object is to be removed; of it there may still be uploads."""
 
     agent_id: AgentId
     organisation_id: int
     blob_id: BlobId
     object_key: str
     size_bytes: int
+    sha256: str
+    has_stored: bool
+    has_unfinished: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +101,28 @@ class Derived:
     size_bytes: int
 
 
-async def end_uploads(
+async def release(
     tx: Tx,
     access: Access,
-    blob_ids: Sequence[BlobId],
-    attachment_ids: Sequence[int],
+    blob_ids: Collection[BlobId],
+    receipt_uid: str | None,
     *,
+    sent_until: Mapping[BlobId, int] = _NONE_SENT,
     now_us: int,
-) -> int:
-    """End the uploads that only these attachments can have come by. Called before they go."""
-    return await tx.execute(
-        _END_UPLOADS, access.agent_id, list(blob_ids), list(attachment_ids), now_us
-    )
-
-
-async def release(
-    tx: Tx, access: Access, blob_ids: Sequence[BlobId], receipt_uid: str | None, *, now_us: int
 ) -> Released:
-    """Let go of those of the contents that nothing refers to, and no upload waits with."""
+    """Let go of those of the contents that nothing refers to, and no upload waits with.
+
+    Args:
+        sent_until: Until when (µs) a content's uploads can have been its attachments', which were
+            removed: those keep nothing.
+    """
     released = Released()
     agent_id = access.agent_id
     for blob_id, size_bytes in await tx.rows(_LOCK, agent_id, sorted(set(blob_ids))):
+        sent = sent_until.get(blob_id, -1)
         if (
             await tx.value(_IS_REFERRED, agent_id, blob_id) is not None
-            or await tx.value(_IS_PINNED, agent_id, blob_id, now_us) is not None
+            or await tx.value(_IS_PINNED, agent_id, blob_id, now_us, sent) is not None
         ):
             released.kept[blob_id] = size_bytes
             continue
@@ -137,9 +134,21 @@ async def release(
     return released
 
 
-async def going(tx: Tx, receipt_uid: str | None, limit: int) -> list[GoingBlob]:
-    """Read contents that are to go, of one erasure or of none. No access: they are nobody's."""
-    return [GoingBlob(*row) for row in await tx.rows(_GOING, receipt_uid, limit)]
+async def going(
+    tx: Tx, receipt_uid: str | None, limit: int, *, begun_until_us: int = -1
+) -> list[GoingBlob]:
+    """Read contents that are to go, of one erasure or of none. No access: they are nobody's.
+
+    Args:
+        begun_until_us: Unfinished uploads of the same bytes that were begun until then go too.
+    """
+    rows = await tx.rows(_GOING, receipt_uid, limit, begun_until_us)
+    return [
+        GoingBlob(
+            AgentId(agent), org, BlobId(pk), key, size, sha256, bool(stored), bool(unfinished)
+        )
+        for agent, org, pk, key, size, sha256, stored, unfinished in rows
+    ]
 
 
 async def made_of(tx: Tx, access: Access, blob_id: BlobId) -> list[Derived]:

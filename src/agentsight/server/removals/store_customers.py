@@ -61,10 +61,12 @@ _CONTENTS = sql(
     " (SELECT count(*) FROM blob_texts t WHERE t.agent_id = $1 AND t.blob_id = b.id),"
     " (SELECT count(*) FROM uploads u WHERE u.agent_id = $1 AND u.blob_id = b.id"
     " AND u.created_at <= r.last_at),"
+    " (SELECT count(*) FROM uploads u WHERE u.agent_id = $1 AND u.sha256 = b.sha256"
+    " AND u.state = 'pending' AND u.created_at <= $3),"
     " CASE WHEN EXISTS (SELECT 1 FROM attachments o WHERE o.agent_id = $1 AND o.blob_id = b.id"
-    f" AND o.conversation_id NOT IN {_MINE}) THEN 1"
+    f" AND o.conversation_id NOT IN {_MINE}) THEN 2"
     " WHEN EXISTS (SELECT 1 FROM uploads u WHERE u.agent_id = $1 AND u.blob_id = b.id"
-    " AND u.state = 'stored' AND u.expires_at > $3 AND u.created_at > r.last_at) THEN 1 ELSE 0 END"
+    " AND u.expires_at > $3 AND u.created_at > r.last_at) THEN 1 ELSE 0 END"
     " FROM (SELECT a.blob_id, max(a.created_at) AS last_at FROM attachments a"
     f" WHERE a.agent_id = $1 AND a.conversation_id IN {_MINE} GROUP BY a.blob_id) r"
     " JOIN blobs b ON b.agent_id = $1 AND b.id = r.blob_id WHERE b.state = 'stored' ORDER BY b.id"
@@ -126,15 +128,16 @@ async def would_remove(tx: Tx, access: Access, customer_id: str, *, now_us: int)
     would = Would(Rows(**counts))
     would.rows.message_search = await tx.value(_INDEXED, agent_id, customer_id)
     for row in await tx.rows(_CONTENTS, agent_id, customer_id, now_us):
-        _, size_bytes, n_made, made_bytes, n_texts, n_uploads, is_needed = row
-        if is_needed:
+        _, size_bytes, n_made, made_bytes, n_texts, n_uploads, n_unfinished, need = row
+        would.rows.uploads += n_uploads if need < 2 else 0  # 2: another attachment has it
+        if need:
             would.kept_blobs += 1
             would.kept_bytes += size_bytes
             continue
         would.rows.blobs += 1
         would.rows.derivatives += n_made
         would.rows.blob_texts += n_texts
-        would.rows.uploads += n_uploads
+        would.rows.uploads += n_unfinished
         would.objects += 1 + n_made
         would.n_bytes += size_bytes + made_bytes
     return would

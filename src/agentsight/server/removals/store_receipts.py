@@ -128,6 +128,12 @@ async def lock(tx: Tx, uid: str) -> Work | None:
     return _work(await tx.row(_LOCK, uid))  # pyright: ignore[reportArgumentType] # a row of these
 
 
+async def hold(tx: Tx, uid: str, stage: Stage) -> Work | None:
+    """Lock an erasure that still stands at a stage. No access: as `lock`."""
+    held = await lock(tx, uid)
+    return held if held is not None and held.stage == stage else None
+
+
 async def put(tx: Tx, work: Work, *, now_us: int) -> None:
     """Write down how far an erasure has come. No access: it was locked by its uid."""
     await tx.execute(_PUT, work.uid, encode_receipt(work.receipt), work.stage, work.subject, now_us)

@@ -68,8 +68,8 @@ class Upload:
         return "expired" if self.expires_at <= now_us else self.state
 
     def is_leased_at(self, now_us: int) -> bool:
-        """Say whether a request writes it."""
-        return self.state == "pending" and (self.leased_until or 0) > now_us
+        """Say whether a request writes it; one that is over is held by who removes it at most."""
+        return self.state_at(now_us) == "pending" and (self.leased_until or 0) > now_us
 
     @property
     def is_whole(self) -> bool:
