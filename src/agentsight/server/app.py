@@ -24,6 +24,8 @@ from agentsight.server.agents.service import KeyCache
 from agentsight.server.archives import api as archives_api
 from agentsight.server.attachments import api as attachments_api
 from agentsight.server.attachments import api_lists as attachment_lists_api
+from agentsight.server.attachments.copying import PAUSE_S as COPY_PAUSE_S
+from agentsight.server.attachments.copying import copy_step
 from agentsight.server.attachments.store_jobs import MAX_COUNTED, count_waiting
 from agentsight.server.audits.trail import FLUSH_PAUSE_S
 from agentsight.server.background import Chore, running
@@ -105,6 +107,7 @@ CHORES = [
     Chore("the audit log", _write_audit, FLUSH_PAUSE_S),
     *[Chore("malware scans", scan_step, SCAN_PAUSE_S)] * SCANS_AT_ONCE,
     Chore("looking at files", examine_step, EXAMINE_PAUSE_S),
+    Chore("what files show", copy_step, COPY_PAUSE_S),
     Chore("erasures", removals_step, 2.0),
     Chore("contents that nothing needs", Collector().step, WALK_PAUSE_S),
     Chore("the grace period", grace_step, 60.0),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentsight.server import app
 from agentsight.server.attachments import store
+from agentsight.server.attachments.copying import copy_step
 from agentsight.server.attachments.facts import (
     NO_FACTS,
     Facts,
@@ -16,8 +21,10 @@ from agentsight.server.attachments.facts import (
 )
 from agentsight.server.attachments.store_facts import put_facts, read_facts
 from agentsight.server.db import Tx, sql
+from agentsight.server.fsck.model import Options
+from agentsight.server.fsck.service import check_instance_files
 from agentsight.server.ids import BlobId
-from tests.support.http import House, People, base64_file
+from tests.support.http import House, People, base64_file, open_house
 
 FACTS = st.builds(
     Facts,
@@ -85,6 +92,73 @@ async def test_facts_reach_every_row_of_the_blob(house: House, people: People) -
     text = '["text/plain",1,2,3,4.5,"clean","text","m4a"]'
     assert await house.count("attachments", "agent_id = $1 AND facts = $2", agent, text) == 3
     assert await house.count("attachments", "facts = $1", text) == 3
+
+
+@pytest.fixture
+async def own_house(
+    anyio_backend: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[House]:
+    """Run an application on a database that is this test's alone, without the chore's own steps."""
+    del anyio_backend
+    monkeypatch.setattr(app, "CHORES", [])
+    async with open_house(database_url, tmp_path) as house:
+        yield house
+
+
+async def stand(house: House, blob: int) -> dict[str | None, int]:
+    """Count a blob's copies by what they say."""
+    rows = await house.rows(
+        "SELECT facts, count(*) FROM attachments WHERE blob_id = $1 GROUP BY facts", blob
+    )
+    return dict(rows)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_many_rows_are_changed_in_strides(own_house: House) -> None:
+    """One unit changes 500; what is left is written down, a later fact begins anew, and a new row
+    takes the latest. What is infected is withheld at once, whatever its row shows."""
+    house = own_house
+    people = await house.people()
+    alice, agent = people.alice, people.alice.access.agent_id
+    pk = await alice.conversation()
+    await alice.post("/api/attachments/", {"conversation": pk, "attachments": [base64_file()]})
+    [(blob,)] = await house.rows("SELECT id FROM blobs")
+    await house.run(
+        "INSERT INTO attachments (agent_id, conversation_id, message_id, blob_id, uid, type,"
+        " filename, mime_type, sender, sent_at, size_bytes, sha256, facts, created_at, updated_at)"
+        " WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers"
+        " WHERE n < 1200) SELECT agent_id, conversation_id, message_id, blob_id, uid || '-' || n,"
+        " type, filename, mime_type, sender, sent_at, size_bytes, sha256, facts, 1, 1"
+        " FROM attachments, numbers"
+    )
+    first = encode_facts(first_facts("text/plain"))
+
+    async def learn(facts: Facts) -> str:
+        async def unit(tx: Tx) -> None:
+            await read_facts(tx, agent, BlobId(blob))
+            await put_facts(tx, agent, BlobId(blob), facts, now_us=house.clock())
+
+        await house.db.write(unit)
+        return encode_facts(facts)
+
+    infected = await learn(Facts("text/plain", scan="infected"))
+    assert await stand(house, blob) == {infected: 500, first: 701}
+    ((last,),) = await house.rows("SELECT uid FROM attachments ORDER BY id DESC LIMIT 1")
+    refused = await alice.get(f"/api/v1/attachments/{last}/content/")
+    assert refused.is_error(403, "infected")
+    assert await copy_step(house.parts) == 1
+    assert await stand(house, blob) == {infected: 1_000, first: 201}
+    clean = await learn(Facts("text/plain", scan="clean"))
+    await alice.post("/api/attachments/", {"conversation": pk, "attachments": [base64_file()]})
+    assert await stand(house, blob) == {clean: 501, infected: 500, first: 201}
+    report = await check_instance_files(house.parts, Options(), now_us=1)
+    assert "stale_facts" not in report.faults
+    while await copy_step(house.parts):
+        pass
+    assert await stand(house, blob) == {clean: 1_202}
+    assert await house.count("facts_queue") == 0
+    files = (await alice.files(pk))["attachments"]
+    assert {file["scan"] for file in files} == {"clean"}
 
 
 @pytest.mark.anyio

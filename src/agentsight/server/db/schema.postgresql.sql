@@ -335,7 +335,7 @@ CREATE TABLE attachments (
 CREATE INDEX attachments_in_order
     ON attachments (agent_id, conversation_id, sent_at, message_id, id);
 CREATE INDEX attachments_by_message ON attachments (agent_id, message_id, id);
-CREATE INDEX attachments_by_blob ON attachments (agent_id, blob_id);
+CREATE INDEX attachments_by_blob ON attachments (agent_id, blob_id, id);
 CREATE INDEX attachments_by_uid ON attachments (uid);
 CREATE UNIQUE INDEX attachments_by_item_key ON attachments (agent_id, item_key)
     WHERE item_key IS NOT NULL;
@@ -437,6 +437,17 @@ CREATE TABLE blob_jobs (
 CREATE INDEX blob_jobs_due ON blob_jobs (kind, not_before, agent_id, blob_id);
 -- Agents take turns: the next agent's longest waiting.
 CREATE INDEX blob_jobs_by_agent ON blob_jobs (kind, agent_id, not_before, blob_id);
+
+-- Contents with so many attachments that the copies of their facts are changed in strides: those up to
+-- `after_id` say what the blob does.
+CREATE TABLE facts_queue (
+    agent_id bigint NOT NULL,
+    blob_id bigint NOT NULL,
+    after_id bigint NOT NULL,
+    created_at bigint NOT NULL,
+    PRIMARY KEY (agent_id, blob_id),
+    FOREIGN KEY (agent_id, blob_id) REFERENCES blobs (agent_id, id)
+);
 
 -- What was made of a blob: thumbnails, copies that browsers play. state 'none': it cannot be made.
 CREATE TABLE derivatives (

@@ -434,6 +434,17 @@ CREATE INDEX blob_jobs_due ON blob_jobs (kind, not_before, agent_id, blob_id);
 -- Agents take turns: the next agent's longest waiting.
 CREATE INDEX blob_jobs_by_agent ON blob_jobs (kind, agent_id, not_before, blob_id);
 
+-- Contents with so many attachments that the copies of their facts are changed in strides: those up to
+-- `after_id` say what the blob does.
+CREATE TABLE facts_queue (
+    agent_id integer NOT NULL,
+    blob_id integer NOT NULL,
+    after_id integer NOT NULL,
+    created_at integer NOT NULL,
+    PRIMARY KEY (agent_id, blob_id),
+    FOREIGN KEY (agent_id, blob_id) REFERENCES blobs (agent_id, id)
+);
+
 -- What was made of a blob: thumbnails, copies that browsers play. state 'none': it cannot be made.
 CREATE TABLE derivatives (
     agent_id integer NOT NULL,

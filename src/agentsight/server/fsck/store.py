@@ -65,10 +65,13 @@ _ADD_CONVERSATIONS = sql(
     " n_live = conversation_counts.n_live + excluded.n_live,"
     " n_deleted = conversation_counts.n_deleted + excluded.n_deleted"
 )
+# What a server is still copying is not wrong.
 _STALE = sql(
     "SELECT a.agent_id, a.id, a.uid FROM attachments a"
     " JOIN blobs b ON b.agent_id = a.agent_id AND b.id = a.blob_id"
     " WHERE b.facts IS NOT NULL AND (a.facts IS NULL OR a.facts <> b.facts)"
+    " AND NOT EXISTS (SELECT 1 FROM facts_queue q"
+    " WHERE q.agent_id = a.agent_id AND q.blob_id = a.blob_id)"
     " ORDER BY a.agent_id, a.id LIMIT $1::bigint"
 )
 _MEND_STALE = sql(
