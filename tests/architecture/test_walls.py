@@ -105,6 +105,7 @@ def test_store_functions_take_an_access_after_the_transaction() -> None:
         "add_quarantine": "the operator's, of the whole instance",
         "add_reads": "reads of many, each with whose it was, on their way into the log",
         "all_rules": "background work, for all agents",
+        "begun_keys": "the store is swept for all agents",
         "begin_merging": "the index is one for all agents",
         "copy_some": "background work, for the agent whose blob waits for it",
         "count_waiting": "for /metrics: a number of the whole instance, of nobody's",

@@ -29,7 +29,7 @@ from agentsight.server.attachments.copying import copy_step
 from agentsight.server.attachments.store_jobs import MAX_COUNTED, count_waiting
 from agentsight.server.audits.trail import FLUSH_PAUSE_S
 from agentsight.server.background import Chore, running
-from agentsight.server.blobs import BlobStore, StorageUnavailable
+from agentsight.server.blobs import StorageUnavailable
 from agentsight.server.conversations import api as conversations_api
 from agentsight.server.conversations import api_v1 as conversations_v1_api
 from agentsight.server.dashboard.pages import page_routes
@@ -65,6 +65,7 @@ from agentsight.server.sdk_index import sdk_routes
 from agentsight.server.settings import Settings, load_settings
 from agentsight.server.uploads import api as uploads_api
 from agentsight.server.uploads.service import expire_step
+from agentsight.server.uploads.store import begun_keys
 from agentsight.server.web import health
 from agentsight.server.web.bases import Bases
 from agentsight.server.web.bodies import BodyBudget, JsonRequest
@@ -115,10 +116,13 @@ CHORES = [
 ]
 
 
-async def _sweep(blobs: BlobStore, older_than_s: int) -> None:
-    """Remove what interrupted uploads left, in the store's threads."""
+async def _sweep(parts: Parts) -> None:
+    """Remove what interrupted uploads left, in the store's threads, if no row will go on with it:
+    the settings of today may be shorter than those that its time was promised by."""
+    now, age_s = parts.clock(), parts.settings.leftover_age_s()
+    begun = await parts.db.read(lambda tx: begun_keys(tx, now), slow=True)
     try:
-        n_removed = await blobs.sweep(older_than_s=older_than_s)
+        n_removed = await parts.blobs.sweep(older_than_s=age_s, besides=begun)
     except StorageUnavailable as error:  # /readyz tells of it
         log.warning("leftovers of interrupted uploads were not removed: %s", error)
         return
@@ -149,7 +153,7 @@ def create_app(settings: Settings, *, clock: Clock = wall_clock) -> FrontDoor:
                 "instance": lambda: _check_instance(app),
             }
             app.state.gauges = lambda: _read_gauges(parts)
-            await _sweep(parts.blobs, settings.leftover_age_s())
+            await _sweep(parts)
             try:
                 async with running(parts, CHORES):
                     yield

@@ -394,6 +394,8 @@ async def test_a_crash_leaves_what_a_sweep_finds(store: S3BlobStore) -> None:
     upload_id = await store._bucket.begin(key, token="crashed")
     assert await store.count_leftovers(older_than_s=3600) == (0, 0)
     assert await store.count_leftovers(older_than_s=-60) == (1, 0)
+    assert await store.count_leftovers(older_than_s=-60, besides={key}) == (0, 0)
+    assert await store.sweep(older_than_s=-60, besides={key}) == 0
     assert await store.sweep(older_than_s=-60) == 1
     await store._bucket.abort(key, upload_id)
 

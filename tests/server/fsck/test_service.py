@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agentsight.server.blobs import blob_key
 from agentsight.server.fsck.model import Options, Report, counted
 from agentsight.server.fsck.service import check_instance_files
 from agentsight.server.ids import AgentId, new_uid
+from tests.server.uploads.sending import begin, patch
 from tests.support.http import House, Person, base64_file, open_house
 
 pytestmark = pytest.mark.anyio
@@ -180,3 +184,42 @@ async def test_facts_that_were_not_copied_are_copied(own_house: House) -> None:
     assert set((await check(own_house)).faults) == {"stale_facts"}
     assert (await check(own_house, REPAIR)).is_clean
     assert (await check(own_house)).faults == {}
+
+
+async def pause(house: House, person: Person, *, hours: int, pin_hours: int) -> tuple[str, Path]:
+    """Begin an upload, and let it rest for so long by the clock of rows and by that of files."""
+    path = await begin(person, b"x" * 1_000)
+    assert (await patch(person, path, 0, b"x" * 600)).status == 204
+    (name,) = house.unfinished_uploads()
+    file = Path(house.parts.settings.data_dir) / "files" / name
+    then_s, now_us = time.time() - hours * 3600, time.time_ns() // 1000
+    os.utime(file, (then_s, then_s))
+    expires_at = now_us + (pin_hours - hours) * 3600 * 1_000_000
+    await house.run("UPDATE uploads SET expires_at = $1", expires_at)
+    return path, file
+
+
+async def test_the_bytes_of_an_upload_that_rests_are_left_alone(own_house: House) -> None:
+    """With a pin of a week, and whatever the settings that fsck itself was given say."""
+    alice = (await own_house.people()).alice
+    path, file = await pause(own_house, alice, hours=30, pin_hours=168)
+    report = await check(own_house, Options(is_repairing=True))
+    assert report.faults == {}
+    assert file.stat().st_size == 600
+    own_house.clock.now_us = time.time_ns() // 1000
+    assert (await patch(alice, path, 600, b"x" * 400)).status == 204
+
+
+async def test_what_nobody_will_go_on_with_is_removed(own_house: House) -> None:
+    """After the time that the settings promise to an upload, and not before."""
+    alice = (await own_house.people()).alice
+    _, file = await pause(own_house, alice, hours=30, pin_hours=24)
+    longer = replace(own_house.parts, settings=msgspec.structs.replace(
+        own_house.parts.settings, upload_pin_hours=168))  # fmt: skip
+    now_us = time.time_ns() // 1000
+    patient = await check_instance_files(longer, Options(is_repairing=True), now_us=now_us)
+    assert patient.faults == {}
+    assert file.exists()
+    report = await check(own_house, Options(is_repairing=True))
+    assert (report.faults["leftover"].n_repaired, report.is_clean) == (1, True)
+    assert not file.exists()

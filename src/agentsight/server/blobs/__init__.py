@@ -12,7 +12,6 @@ from agentsight.server.blobs.errors import (
 from agentsight.server.blobs.local import LocalBlobStore
 from agentsight.server.blobs.model import (
     HEAD_BYTES,
-    LEFTOVER_AGE_S,
     MARKER_KEY,
     BlobStore,
     BlobStream,
@@ -31,7 +30,6 @@ from agentsight.server.blobs.sniff import detect_mime_type
 
 __all__ = [
     "HEAD_BYTES",
-    "LEFTOVER_AGE_S",
     "MARKER_KEY",
     "BlobStore",
     "BlobStream",

@@ -9,7 +9,7 @@ refers to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -138,17 +138,21 @@ class LocalBlobStore:
         """Return the file that holds, or would hold, an object."""
         return Path(self._files.path_of(key))
 
-    async def sweep(self, *, older_than_s: int) -> int:
+    async def sweep(self, *, older_than_s: int, besides: Collection[str] = ()) -> int:
         """Remove what crashes left in `tmp/`; return how many files.
 
         `older_than_s` must be longer than any pause within an upload: every write touches its file.
         """
-        return await asyncio.wrap_future(self._pool.submit(self._files.sweep, older_than_s))
+        return await asyncio.wrap_future(
+            self._pool.submit(self._files.sweep, older_than_s, besides)
+        )
 
-    async def count_leftovers(self, *, older_than_s: int) -> tuple[int, int]:
+    async def count_leftovers(
+        self, *, older_than_s: int, besides: Collection[str] = ()
+    ) -> tuple[int, int]:
         """Return how many files `sweep` would remove, and how many bytes they have."""
         return await asyncio.wrap_future(
-            self._pool.submit(self._files.count_leftovers, older_than_s)
+            self._pool.submit(self._files.count_leftovers, older_than_s, besides)
         )
 
     async def close(self) -> None:

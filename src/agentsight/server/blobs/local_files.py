@@ -13,7 +13,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -248,29 +248,33 @@ class LocalFiles:
                 os.close(descriptor)
                 self.discard(path)
 
-    def sweep(self, older_than_s: int) -> int:
-        """Remove files in `tmp/` that nobody wrote to for so long; return how many."""
+    def sweep(self, older_than_s: int, besides: Collection[str] = ()) -> int:
+        """Remove files in `tmp/` that nobody wrote to for so long, besides those of some unfinished
+        objects; return how many."""
         n_removed = 0
         with storage_errors(_TMP):
-            for path, _ in self._leftovers(older_than_s):
+            for path, _ in self._leftovers(older_than_s, besides):
                 with suppress(FileNotFoundError):
                     os.unlink(path)
                     n_removed += 1
         return n_removed
 
-    def count_leftovers(self, older_than_s: int) -> tuple[int, int]:
+    def count_leftovers(self, older_than_s: int, besides: Collection[str] = ()) -> tuple[int, int]:
         """Return how many files `sweep` would remove, and how many bytes they have."""
         with storage_errors(_TMP):
-            sizes = [n_bytes for _, n_bytes in self._leftovers(older_than_s)]
+            sizes = [n_bytes for _, n_bytes in self._leftovers(older_than_s, besides)]
         return len(sizes), sum(sizes)
 
-    def _leftovers(self, older_than_s: int) -> Iterator[tuple[str, int]]:
+    def _leftovers(self, older_than_s: int, besides: Collection[str]) -> Iterator[tuple[str, int]]:
         """Find files in `tmp/` that nobody wrote to for so long: path and bytes of each."""
         oldest_s = time.time() - older_than_s
+        kept = {os.path.basename(self._parts_path(key)) for key in besides}
         entries: list[os.DirEntry[str]] = []
         with suppress(FileNotFoundError):
             entries = list(os.scandir(f"{self.root}/{_TMP}"))
         for entry in entries:
+            if entry.name in kept:
+                continue
             with suppress(FileNotFoundError):  # its upload has ended meanwhile
                 found = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(found.st_mode) and found.st_mtime < oldest_s:

@@ -7,7 +7,7 @@ promises (`tests/server/blobs/test_promises.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,6 @@ from agentsight.server.ids import AgentId
 
 HEAD_BYTES: Final = 8192
 """How many first bytes a writer keeps for telling the type by content."""
-LEFTOVER_AGE_S: Final = 24 * 3600
-"""No upload pauses for so long: what is half written and older is nobody's."""
 MARKER_KEY: Final = "agentsight-instance"
 """The object that holds the uid of the instance whose bytes these are."""
 
@@ -315,14 +313,18 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def sweep(self, *, older_than_s: int) -> int:
+    async def sweep(self, *, older_than_s: int, besides: Collection[str] = ()) -> int:
         """Remove what crashes left of objects half written; return how many.
 
-        `older_than_s` must be longer than any pause within an upload.
+        Args:
+            older_than_s: Longer than any pause within an upload.
+            besides: Keys of objects that somebody will go on with all the same.
         """
         ...
 
-    async def count_leftovers(self, *, older_than_s: int) -> tuple[int, int]:
+    async def count_leftovers(
+        self, *, older_than_s: int, besides: Collection[str] = ()
+    ) -> tuple[int, int]:
         """Return what `sweep` would remove: how many files, and how many bytes they have."""
         ...
 

@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -139,23 +139,25 @@ class S3BlobStore:
                 " AGENTSIGHT_STORAGE_URL at a bucket or prefix of this instance's own"
             )
 
-    async def sweep(self, *, older_than_s: int) -> int:
+    async def sweep(self, *, older_than_s: int, besides: Collection[str] = ()) -> int:
         """Remove multipart uploads and tails that nobody wrote to for so long; return how many."""
-        uploads, tails = await self._leftovers(older_than_s)
+        uploads, tails = await self._leftovers(older_than_s, besides)
         for key, upload_id, _ in uploads:
             await self._bucket.abort(key, upload_id)
         for key, _ in tails:
             await self._bucket.delete(key)
         return len(uploads) + len(tails)
 
-    async def count_leftovers(self, *, older_than_s: int) -> tuple[int, int]:
+    async def count_leftovers(
+        self, *, older_than_s: int, besides: Collection[str] = ()
+    ) -> tuple[int, int]:
         """Return how many uploads and tails `sweep` would remove, and how many bytes they have."""
-        uploads, tails = await self._leftovers(older_than_s)
+        uploads, tails = await self._leftovers(older_than_s, besides)
         n_bytes = sum(size for *_, size in uploads) + sum(size for *_, size in tails)
         return len(uploads) + len(tails), n_bytes
 
     async def _leftovers(
-        self, older_than_s: int
+        self, older_than_s: int, besides: Collection[str]
     ) -> tuple[list[tuple[str, str, int]], list[tuple[str, int]]]:
         """Find old uploads (key, id, bytes) and old tails (key, bytes).
 
@@ -163,12 +165,13 @@ class S3BlobStore:
         """
         oldest_us = (time.time_ns() // 1000) - older_than_s * 1_000_000
         tails: list[tuple[str, int]] = []
-        resting: set[str] = set()
+        resting = set(besides)
         async for item in self._bucket.list(TAILS):
-            if item.modified_at_us < oldest_us:
+            key = item.key.removeprefix(TAILS).rpartition("/")[0]
+            if item.modified_at_us >= oldest_us:
+                resting.add(key)
+            elif key not in besides:
                 tails.append((item.key, item.size_bytes))
-            else:
-                resting.add(item.key.removeprefix(TAILS).rpartition("/")[0])
         uploads: list[tuple[str, str, int]] = []
         for upload in await self._bucket.list_uploads():
             if upload.begun_at_us >= oldest_us or upload.key in resting:

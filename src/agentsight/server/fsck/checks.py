@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from agentsight.server.attachments import store_counts
-from agentsight.server.blobs import LEFTOVER_AGE_S, BlobStore, ObjectMissing
+from agentsight.server.blobs import BlobStore, ObjectMissing
 from agentsight.server.db import Database, Tx
 from agentsight.server.fsck import store
 from agentsight.server.fsck.model import BlobRow, CopyRow, Options, Report, counted
 from agentsight.server.fsck.store_listing import Listing
 from agentsight.server.ids import AgentId
+from agentsight.server.uploads.store import begun_keys
 
 T = TypeVar("T")
 _PAGE: Final = 500
@@ -161,16 +162,23 @@ class Check:
             if not self.options.is_repairing:
                 return
 
-    async def leftovers_are_swept(self) -> None:
-        """Count, or remove, what broken uploads left."""
-        age_s = max(self.options.min_age_s, LEFTOVER_AGE_S)
-        n_found, size = await self.blobs.count_leftovers(older_than_s=age_s)
+    async def leftovers_are_swept(self, leftover_age_s: int, now_us: int) -> None:
+        """Count, or remove, what broken uploads left and no row will go on with.
+
+        Args:
+            leftover_age_s: As the settings have it; those of the server may be others, so the rows
+                are asked too.
+            now_us: The time.
+        """
+        age_s = max(self.options.min_age_s, leftover_age_s)
+        begun = await self._read(lambda tx: begun_keys(tx, now_us))
+        n_found, size = await self.blobs.count_leftovers(older_than_s=age_s, besides=begun)
         if not n_found:
             return
         fault = self.report.fault("leftover")
         fault.n_found, fault.size_bytes = n_found, size
         if self.options.is_repairing:
-            fault.n_repaired = await self.blobs.sweep(older_than_s=age_s)
+            fault.n_repaired = await self.blobs.sweep(older_than_s=age_s, besides=begun)
 
     async def _read(self, query: Callable[[Tx], Coroutine[Any, Any, T]]) -> T:
         return await self.db.read(query, slow=True)

@@ -37,7 +37,7 @@ async def check_instance_files(parts: Parts, options: Options, *, now_us: int) -
     await check.removals_are_finished()
     await check.counts_are_right()
     await check.facts_are_copied()
-    await check.leftovers_are_swept()
+    await check.leftovers_are_swept(parts.settings.leftover_age_s(), now_us)
     return report
 
 

@@ -98,6 +98,10 @@ _WAITING = sql(
     " AND u.state = 'stored' AND u.expires_at > $2) AND NOT EXISTS"
     " (SELECT 1 FROM attachments a WHERE a.agent_id = b.agent_id AND a.blob_id = b.id)"
 )
+_BEGUN = sql(
+    "SELECT object_key FROM uploads"
+    " WHERE state = 'pending' AND expires_at > $1 AND offset_bytes > 0"
+)
 # What the chore asks, over all agents. In strides: a tenant may have announced any number of
 # uploads in one second, and SQLite's one writer is everybody's.
 _IS_DUE = sql(
@@ -315,6 +319,11 @@ async def count_waiting(tx: Tx, access: Access, now_us: int) -> tuple[int, int]:
     """Count the blobs that uploads keep and no attachment refers to, and their bytes."""
     row = await tx.row(_WAITING, access.agent_id, now_us)
     return (row[0], row[1]) if row is not None else (0, 0)
+
+
+async def begun_keys(tx: Tx, now_us: int) -> set[str]:
+    """Return the keys of all objects of which bytes are here and the rest may still come."""
+    return {row[0] for row in await tx.rows(_BEGUN, now_us)}
 
 
 async def is_expiry_due(tx: Tx, now_us: int, forgotten_us: int) -> bool:
