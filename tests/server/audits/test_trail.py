@@ -75,6 +75,19 @@ async def test_the_first_of_equal_reads_is_written_soon_and_the_rest_by_minute(
     assert [(row[3], row[4]) for row in await records(house, people)][5:] == [("a", 1), ("a", 2)]
 
 
+async def test_reads_that_differ_in_detail_are_not_equal(house: House, people: People) -> None:
+    """What sets a read apart is told of it, and of no other of the same minute."""
+    trail, access = Trail(), people.alice.access
+    for detail in (None, '{"allow_infected": true}', None, '{"allow_infected": true}'):
+        trail.read(access, "open", "attachment", "a", detail=detail)
+    assert await trail.flush(house.db, START) == 2
+    rows = await house.rows(
+        "SELECT n, CAST(detail AS text) FROM audit_log WHERE organisation_id = $1 ORDER BY id",
+        people.organisation.organisation_id,
+    )
+    assert rows == [(2, None), (2, '{"allow_infected": true}')]
+
+
 async def test_who_differs_by_key_and_by_link(house: House, people: People) -> None:
     """Different principals, actions and subjects are different reads."""
     trail, alice = Trail(), people.alice

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -111,6 +112,13 @@ async def test_an_owner_who_insists(scanned_house: House, clamd: str) -> None:
     )
     assert (part.status, part.body) == (206, EICAR[:4])
     assert (await people.alice.get(url, {"allow_infected": "false"})).is_error(403, "infected")
+    house = scanned_house
+    await house.parts.audit.flush(house.db, house.clock(), is_last=True)
+    ((n, detail),) = await house.rows(
+        "SELECT sum(n), min(CAST(detail AS text)) FROM audit_log WHERE action = 'open'"
+        " AND subject_uid = $1 AND principal = 'key'", file["uid"],
+    )  # fmt: skip
+    assert (int(n), json.loads(detail)) == (2, {"allow_infected": True})
     assert (await people.alice.get(url, {"allow_infected": "perhaps"})).is_error(400, "invalid")
     reader = await people.alice.reader.get(url, {"allow_infected": "true"})
     assert reader.is_error(403, "permission_denied")

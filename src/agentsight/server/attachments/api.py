@@ -44,6 +44,8 @@ from agentsight.server.web.openapi import with_query
 
 HOT_PATH = re.compile(r"/api/conversations/([0-9]{1,16})/attachments/?")
 """The one call's path, where it can be answered without the framework."""
+_INSISTED = '{"allow_infected": true}'
+"""What the audit log says of an infected file that was given to who insisted."""
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -135,7 +137,9 @@ async def read_content(request: Request[Any, Any, Any], uid: FromPath[str]) -> A
     refusal = refusal_of(row, allow_infected=insists)
     if refusal is not None:
         raise refusal
-    parts.audit.read(access, "open", "attachment", row.uid)
+    # Without insisting, `refusal_of` had withheld it.
+    detail = _INSISTED if row.scan == "infected" else None
+    parts.audit.read(access, "open", "attachment", row.uid, detail=detail)
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         await serve_blob(

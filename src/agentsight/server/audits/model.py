@@ -51,7 +51,8 @@ class AuditRecord:
 
 class ReadKey(NamedTuple):
     """What makes two reads equal. `subject` is a uid, or a conversation's row id: the one call has
-    no other at hand, and its uid is looked up when the record is written."""
+    no other at hand, and its uid is looked up when the record is written. `detail` is JSON text,
+    of our own words only."""
 
     organisation_id: OrganisationId
     agent_id: AgentId
@@ -60,3 +61,4 @@ class ReadKey(NamedTuple):
     action: str
     subject_kind: str
     subject: str | int | None
+    detail: str | None = None

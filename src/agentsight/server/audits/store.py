@@ -17,12 +17,12 @@ _ADD = sql(
 # reader waited is asked here.
 _ADD_READS = sql(
     "INSERT INTO audit_log (organisation_id, agent_id, principal, principal_uid, action,"
-    " subject_kind, subject_uid, n, created_at)"
+    " subject_kind, subject_uid, n, created_at, detail)"
     " SELECT"
     " coalesce((SELECT g.organisation_id FROM agents g WHERE g.id = $2::bigint), $1::bigint),"
     " $2::bigint, $3::text, $4::text, $5::text, $6::text, coalesce($7::text,"
     " (SELECT c.uid FROM conversations c WHERE c.agent_id = $2::bigint AND c.id = $8::bigint)),"
-    " $9::bigint, $10::bigint"
+    " $9::bigint, $10::bigint, $11::jsonb"
 )
 # agent 0: all of the organisation's. What names no agent is told to the organisation alone.
 _LIST = sql(
@@ -86,6 +86,7 @@ async def add_reads(tx: Tx, counts: Sequence[tuple[ReadKey, int]], *, now_us: in
             key.subject if isinstance(key.subject, int) else None,
             n,
             now_us,
+            key.detail,
         )
         for key, n in counts
     ]

@@ -1,9 +1,9 @@
 """Reads on their way into the audit log: counted in memory, written in steps.
 
-A read must not cost a write. So the first of equal reads (same principal, action and subject) is
-written within a second, and those after it within the same minute are counted and written as one
-record when the minute is over. A crash loses the reads of the last second, and how often those of
-the last minute were repeated; an orderly stop loses nothing.
+A read must not cost a write. So the first of equal reads (same principal, action, subject and
+detail) is written within a second, and those after it within the same minute are counted and
+written as one record when the minute is over. A crash loses the reads of the last second, and how
+often those of the last minute were repeated; an orderly stop loses nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _PER_UNIT: Final = 2000
 """Records of one unit of work: other writers must not wait long behind it."""
 
 
-_Key: TypeAlias = tuple[OrganisationId, AgentId, str, str | None, str, str, str | int | None]
+_Key: TypeAlias = tuple[
+    OrganisationId, AgentId, str, str | None, str, str, str | int | None, str | None
+]
 """A `ReadKey` as a plain tuple: half of what noting a read costs is making it."""
 
 
@@ -51,7 +53,13 @@ class Trail:
         self._lock = asyncio.Lock()
 
     def read(
-        self, access: Access, action: str, subject_kind: str, subject: str | int | None
+        self,
+        access: Access,
+        action: str,
+        subject_kind: str,
+        subject: str | int | None,
+        *,
+        detail: str | None = None,
     ) -> None:
         """Note that somebody has read something. Touches memory only.
 
@@ -59,6 +67,7 @@ class Trail:
             action: One of `model.READS`.
             subject_kind: `conversation`, `attachment` or `agent`.
             subject: Its uid, or a conversation's row id.
+            detail: What sets this read apart, as JSON text of our own words.
         """
         if not self._keeps_reads:
             return
@@ -70,6 +79,7 @@ class Trail:
             action,
             subject_kind,
             subject,
+            detail,
         )
         if key in self._repeats:
             self._repeats[key] += 1
