@@ -58,6 +58,8 @@ from agentsight.server.removals.service_chores import (
     removals_step,
     retention_step,
 )
+from agentsight.server.removals.service_scrubs import PAUSE_S as SCRUB_PAUSE_S
+from agentsight.server.removals.service_scrubs import scrub_step
 from agentsight.server.scans.service import AT_ONCE as SCANS_AT_ONCE
 from agentsight.server.scans.service import PAUSE_S as SCAN_PAUSE_S
 from agentsight.server.scans.service import scan_step
@@ -111,6 +113,7 @@ CHORES = [
     Chore("what files show", copy_step, COPY_PAUSE_S),
     Chore("erasures", removals_step, 2.0),
     Chore("contents that nothing needs", Collector().step, WALK_PAUSE_S),
+    Chore("what such contents leave behind", scrub_step, SCRUB_PAUSE_S),
     Chore("the grace period", grace_step, 60.0),
     Chore("retention", retention_step, 60.0),
 ]

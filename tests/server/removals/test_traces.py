@@ -12,8 +12,11 @@ from agentsight.server.attachments.store_texts import put_text
 from agentsight.server.db import Tx
 from agentsight.server.ids import BlobId
 from agentsight.server.messages.store_search import index_step
-from agentsight.server.removals import service
+from agentsight.server.removals import service, store_scrubs
+from agentsight.server.removals.service_chores import Collector, carry_on
+from agentsight.server.removals.service_scrubs import scrub_step
 from tests.server.removals.worlds import CONVERSATIONS, file_of, fill, item, links, send
+from tests.server.uploads.sending import announce, refer, upload
 from tests.support.http import House, open_house
 
 pytestmark = pytest.mark.anyio
@@ -155,3 +158,72 @@ async def test_a_customers_id_goes_with_them(sqlite_house: House, tmp_path: Path
     work = await service.erase_customer(house.parts, people.organisation, marker)
     assert (work.stage, work.receipt.rows.conversations) == ("complete", 210)
     assert traces(tmp_path, marker) == []
+
+
+async def test_a_content_that_was_kept_leaves_no_trace_when_it_goes(
+    sqlite_house: House, tmp_path: Path
+) -> None:
+    """A younger upload has kept it; its text goes out of index, pages and log some minutes after
+    the collector has removed it, once for all that went meanwhile."""
+    house, people = sqlite_house, await sqlite_house.people()
+    alice, database = people.alice, tmp_path / "agentsight.db"
+    marker = f"mk{uuid.uuid4().hex}"
+    text = f"{UNLIKE} {marker} secret"
+    uploads = []
+    for n in range(2):
+        data = f"{text} {n}".encode() * 300
+        uid = await upload(alice, data, filename=f"{n}.txt")
+        assert (await refer(alice, uid, conversation_id="c")).status == 200
+        house.clock.move(1)
+        uploads.append((await announce(alice, data)).json()["uid"])
+    blob_ids = [row[0] for row in await house.rows("SELECT id FROM blobs ORDER BY id")]
+
+    async def as_examined(tx: Tx) -> None:
+        for blob_id in blob_ids:
+            agent_id = alice.access.agent_id
+            await put_text(tx, agent_id, BlobId(blob_id), text, is_cut=False, now_us=1)
+
+    await house.db.write(as_examined)
+    answer = await alice.writer.send("DELETE", f"{CONVERSATIONS}by-id/c/?erase=true")
+    assert (answer.json()["state"], answer.json()["kept"]["contents"]) == ("complete", 2)
+    assert UNLIKE[:3] in terms(database, "attachment_search")
+    for uid in uploads:
+        assert (await alice.writer.send("DELETE", f"/api/v1/uploads/{uid}/")).status == 204
+    while await Collector().step(house.parts):
+        pass
+    while await carry_on(house.parts):
+        pass
+    assert traces(tmp_path / "files", marker) == []
+    assert traces(tmp_path, marker)
+    assert await scrub_step(house.parts) == 0  # more may come
+    house.clock.move(301)
+    while await scrub_step(house.parts):
+        pass
+    assert traces(tmp_path, marker, UNLIKE, UNLIKE[1:]) == []
+    assert not {UNLIKE[:3], UNLIKE[1:]} & terms(database, "attachment_search")
+    assert await house.count("instance_values", "name = 'scrub_due'") == 0
+
+
+async def test_a_scrub_that_is_asked_for_meanwhile_is_not_forgotten(sqlite_house: House) -> None:
+    """What is removed while the log is being emptied has its turn afterwards."""
+    house = sqlite_house
+
+    async def ask(*, with_index: bool = False) -> None:
+        await house.db.write(
+            lambda tx: store_scrubs.ask_for_scrub(tx, with_index=with_index, now_us=house.clock())
+        )
+
+    await ask()
+    (before,) = await house.rows("SELECT value FROM instance_values WHERE name = 'scrub_due'")
+    await ask()
+    note = await house.db.read(store_scrubs.read_note)
+    assert note is not None
+    assert (note.stage, (note.text,)) != ("scrub", before)
+    older = store_scrubs.ScrubNote("scrub", note.since, note.asked_at - 1)
+    await house.db.write(lambda tx: store_scrubs.forget_note(tx, older))
+    assert await house.db.read(store_scrubs.read_note) == note
+    await ask(with_index=True)
+    await ask()
+    note = await house.db.read(store_scrubs.read_note)
+    assert note is not None
+    assert note.stage == "index"

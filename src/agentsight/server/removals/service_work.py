@@ -26,6 +26,7 @@ from agentsight.server.removals import (
     store_blobs,
     store_customers,
     store_receipts,
+    store_scrubs,
     store_search,
 )
 from agentsight.server.removals.model import (
@@ -294,13 +295,15 @@ async def remove_object(parts: Parts, blob: GoingBlob, receipt_uid: str | None) 
     for derived in made:
         await parts.blobs.delete(derived.object_key)
     await parts.blobs.delete(blob.object_key)
-    now = parts.clock()
+    now, is_sqlite = parts.clock(), parts.db.dialect == "sqlite"
 
     async def unit(tx: Tx) -> list[str]:
         held = None if receipt_uid is None else await store_receipts.lock(tx, receipt_uid)
         keys = await store_blobs.bury(tx, access, blob.blob_id, now_us=now)
         if keys is None:
             return []
+        if receipt_uid is None and is_sqlite:  # no receipt will see to it
+            await store_scrubs.ask_for_scrub(tx, with_index=False, now_us=now)
         if held is not None:
             held.receipt.objects += 1 + len(made)
             held.receipt.bytes += blob.size_bytes + sum(one.size_bytes for one in made)
@@ -407,9 +410,12 @@ async def finish(parts: Parts, uid: str, *, max_steps: int) -> Work:
 
 async def collect(parts: Parts, blob_id: BlobId, access: Access) -> bool:
     """Let go of a content that nothing refers to; False when something does after all."""
-    now = parts.clock()
+    now, is_sqlite = parts.clock(), parts.db.dialect == "sqlite"
 
     async def unit(tx: Tx) -> int:
-        return (await store_blobs.release(tx, access, [blob_id], None, now_us=now)).n_gone
+        released = await store_blobs.release(tx, access, [blob_id], None, now_us=now)
+        if released.n_texts and is_sqlite:
+            await store_scrubs.ask_for_scrub(tx, with_index=True, now_us=now)
+        return released.n_gone
 
     return await parts.db.write(unit) == 1
