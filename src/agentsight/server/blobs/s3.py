@@ -24,20 +24,17 @@ from agentsight.server.blobs.errors import ObjectMissing, StrangerStore
 from agentsight.server.blobs.model import MARKER_KEY, Hasher, ListedObject, check_key, is_key
 from agentsight.server.blobs.s3_bucket import S3Bucket
 from agentsight.server.blobs.s3_errors import Taken, UploadGone
-from agentsight.server.blobs.s3_parts import Workshop
+from agentsight.server.blobs.s3_spool import Slots, Workshop
 from agentsight.server.blobs.s3_stream import S3Stream
-from agentsight.server.blobs.s3_writers import (
-    TAILS,
-    Paused,
-    S3PartsWriter,
-    S3Writer,
-    remove_rest,
-)
+from agentsight.server.blobs.s3_tails import TAILS
+from agentsight.server.blobs.s3_writers import Paused, S3PartsWriter, S3Writer, remove_rest
 
 _N_THREADS: Final = 16
 _N_SLOTS: Final = 16
 """Parts on their way at once. More do not fill the line better, and each holds a connection and its
 buffers."""
+_N_SLOTS_EACH: Final = 8
+"""Of one agent's: half of the line is left to the others."""
 
 
 class S3BlobStore:
@@ -45,14 +42,15 @@ class S3BlobStore:
 
     Args:
         bucket: Where; `close` closes it.
-        spool_dir: Where parts wait until they are sent, at most 16 MiB a file under way, in files
-            without names; None: the system's directory for temporary files.
+        spool_dir: Where parts wait until they are sent, in files without names, at most 16 MiB a
+            file under way and, while tails are joined to a part, 8 MiB for each slot; None: the
+            system's directory for temporary files.
     """
 
     def __init__(self, bucket: S3Bucket, *, spool_dir: Path | None = None) -> None:
         self._bucket = bucket
         self._pool = ThreadPoolExecutor(_N_THREADS, thread_name_prefix="blobs")
-        self._shop = Workshop(bucket, self._pool, asyncio.Semaphore(_N_SLOTS), spool_dir)
+        self._shop = Workshop(bucket, self._pool, Slots(_N_SLOTS, _N_SLOTS_EACH), spool_dir)
 
     async def create(self, key: str) -> S3Writer:
         """Begin an object; nothing is asked of the store before its first part is full."""
@@ -161,17 +159,18 @@ class S3BlobStore:
     ) -> tuple[list[tuple[str, str, int]], list[tuple[str, int]]]:
         """Find old uploads (key, id, bytes) and old tails (key, bytes).
 
-        An upload is as old as its last part, or as the last tail of its object if that is younger.
+        An upload is as old as its last part, or as the last tail of its object if that is younger;
+        so are all tails of an object.
         """
         oldest_us = (time.time_ns() // 1000) - older_than_s * 1_000_000
         tails: list[tuple[str, int]] = []
         resting = set(besides)
         async for item in self._bucket.list(TAILS):
-            key = item.key.removeprefix(TAILS).rpartition("/")[0]
             if item.modified_at_us >= oldest_us:
-                resting.add(key)
-            elif key not in besides:
+                resting.add(_object_of(item.key))
+            else:
                 tails.append((item.key, item.size_bytes))
+        tails = [(key, size) for key, size in tails if _object_of(key) not in resting]
         uploads: list[tuple[str, str, int]] = []
         for upload in await self._bucket.list_uploads():
             if upload.begun_at_us >= oldest_us or upload.key in resting:
@@ -194,3 +193,7 @@ class S3BlobStore:
         """Close connections and end the threads."""
         await self._bucket.close()
         await asyncio.to_thread(self._pool.shutdown)
+
+
+def _object_of(tail_key: str) -> str:
+    return tail_key.removeprefix(TAILS).rpartition("/")[0]

@@ -1,36 +1,26 @@
 """Bytes into an object store, in parts that wait on the disk and not in memory.
 
-S3 takes a large object in parts of at least 5 MiB (AWS S3 User Guide, "Amazon S3 multipart upload
-limits"), and some stores want all but the last of one size (Cloudflare R2). A part is collected in
-an unlinked file, which a crash takes along, and sent from there: one part is sent while the next is
-collected, so a writer holds a few hundred kilobytes of memory and two parts of disk.
+One part is sent while the next is collected (see `s3_spool`), so a writer holds a few hundred
+kilobytes of memory and two parts of disk.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import hashlib
 import logging
 import secrets
-import tempfile
-import warnings
-from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import Any, Final
 
 from agentsight.server.blobs.errors import ObjectExists, StorageFull, StorageUnavailable
-from agentsight.server.blobs.local_files import NO_ROOM
 from agentsight.server.blobs.model import Chunk
-from agentsight.server.blobs.s3_bucket import S3Bucket
 from agentsight.server.blobs.s3_errors import Taken, Unreached, UploadGone
+from agentsight.server.blobs.s3_spool import Spool, Workshop, disk_errors
+from agentsight.server.blobs.s3_tails import bytes_of, count_kept, join, new_name, tail_key
 
 log = logging.getLogger("agentsight.server")
-T = TypeVar("T")
 
 PART_BYTES: Final = 8 * 1024 * 1024
 MAX_PARTS: Final = 10_000
@@ -41,61 +31,6 @@ _BATCH_BYTES: Final = 512 * 1024
 _BATCH_CHUNKS: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What all writers of one store share.
-
-    Args:
-        slots: How many parts and small objects may be on their way at once.
-        spool_dir: Where parts wait; None: the system's directory for temporary files.
-    """
-
-    bucket: S3Bucket
-    pool: ThreadPoolExecutor
-    slots: asyncio.Semaphore
-    spool_dir: Path | None
-
-
-@dataclass(slots=True, eq=False)
-class Spool:
-    """The bytes of one part: few of them in memory, more of them in a file without a name."""
-
-    n_bytes: int = 0
-    chunks: list[Chunk] = field(default_factory=list[Chunk])
-    file: IO[bytes] | None = None
-    md5: Any = field(default_factory=lambda: hashlib.md5(usedforsecurity=False))
-
-    @property
-    def content_md5(self) -> str:
-        return base64.b64encode(self.md5.digest()).decode("ascii")
-
-    def body(self) -> bytes | IO[bytes]:
-        """Return what to send, from its start."""
-        if self.file is None:
-            return b"".join(self.chunks)
-        self.file.seek(0)
-        return self.file
-
-    def open(self, directory: Path | None) -> IO[bytes]:
-        """Return the file, in a thread; made when it is first needed."""
-        if self.file is None:
-            self.file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - lives with the part
-        return self.file
-
-    def close(self) -> None:
-        """Let the bytes go."""
-        self.chunks.clear()
-        file, self.file = self.file, None
-        if file is not None:
-            with contextlib.suppress(OSError):  # a flush to a full disk
-                file.close()
-
-    def __del__(self) -> None:
-        if self.file is not None:
-            warnings.warn("unclosed part of an upload", ResourceWarning, stacklevel=2)
-            self.close()
-
-
 class S3Upload:
     """One object on its way in: what both kinds of writers have in common.
 
@@ -104,6 +39,7 @@ class S3Upload:
             first try has stored, whose answer was lost.
         upload_id: Of the multipart upload; empty: it is begun with the first full part.
         etags: Of the parts that the store has.
+        tails: What the store has of the part after them (see `s3_tails`).
         observe: Called in a thread with every byte taken, in order.
     """
 
@@ -116,6 +52,7 @@ class S3Upload:
         token: str = "",
         upload_id: str = "",
         etags: list[str] | None = None,
+        tails: list[str] | None = None,
     ) -> None:
         self._shop = shop
         self._key = key
@@ -123,7 +60,8 @@ class S3Upload:
         self.token = token or secrets.token_hex(8)
         self.upload_id = upload_id
         self.etags = etags or []
-        self.current = Spool()
+        self.current = Spool(tails or [])
+        self._room_bytes = PART_BYTES - bytes_of(self.current.tails)
         self._batch: list[Chunk] = []
         self._batch_bytes = 0
         self._jobs: list[Future[None]] = []
@@ -137,23 +75,16 @@ class S3Upload:
         """Take bytes; waits while two parts are full, or two batches are under way."""
         view = memoryview(chunk)
         while view:
-            piece = view[: PART_BYTES - self.current.n_bytes]
+            piece = view[: self._room_bytes - self.current.n_bytes]
             view = view[len(piece) :]
             self._batch.append(piece)
             self._batch_bytes += len(piece)
             self.current.n_bytes += len(piece)
-            if self.current.n_bytes == PART_BYTES:
+            if self.current.n_bytes == self._room_bytes:
                 await self._close_part()
             elif self._batch_bytes >= _BATCH_BYTES or len(self._batch) >= _BATCH_CHUNKS:
                 await self.settle()
                 self._submit(to_file=True)
-
-    def preload(self, tail: bytes) -> None:
-        """Begin the current part with bytes that were taken in an earlier visit; in a thread."""
-        with _disk_errors():
-            self.current.open(self._shop.spool_dir).write(tail)
-        self.current.md5.update(tail)
-        self.current.n_bytes = len(tail)
 
     def _submit(self, *, to_file: bool) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
@@ -168,7 +99,7 @@ class S3Upload:
     def _keep(self, spool: Spool, batch: list[Chunk], *, to_file: bool) -> None:
         spool.chunks += batch
         if to_file:
-            with _disk_errors():
+            with disk_errors():
                 file = spool.open(self._shop.spool_dir)
                 file.writelines(spool.chunks)
                 file.flush()
@@ -200,6 +131,7 @@ class S3Upload:
         if len(self.etags) >= MAX_PARTS:
             raise StorageFull(f"A file in the object store has {MAX_OBJECT_BYTES} bytes at most.")
         self._outgoing, self.current = self.current, Spool()
+        self._room_bytes = PART_BYTES
         self._start_sending()
 
     def _start_sending(self) -> None:
@@ -207,22 +139,31 @@ class S3Upload:
         self._sending = asyncio.create_task(self._send(self._outgoing))
 
     async def _send(self, part: Spool) -> None:
-        async with self._shop.slots:
+        async with self._shop.slots.turn(self._key):
             if not self.upload_id:
                 self.upload_id = await self._shop.bucket.begin(self._key, token=self.token)
-            body = part.body()
-            assert not isinstance(body, bytes)
-            etag = await self._shop.bucket.put_part(
-                self._key,
-                self.upload_id,
-                len(self.etags) + 1,
-                body,
-                n_bytes=part.n_bytes,
-                md5=part.content_md5,
-            )
+            whole = await self._joined(part, part.tails)
+            try:
+                body = whole.body()
+                assert not isinstance(body, bytes)
+                etag = await self._shop.bucket.put_part(
+                    self._key,
+                    self.upload_id,
+                    len(self.etags) + 1,
+                    body,
+                    n_bytes=whole.n_bytes,
+                    md5=whole.content_md5,
+                )
+            finally:
+                if whole is not part:
+                    whole.close()
         self.etags.append(etag)
         self._outgoing = None
         part.close()
+
+    async def _joined(self, part: Spool, tails: list[str]) -> Spool:
+        """Return a part with some of its tails before it: itself, or another to be closed."""
+        return await join(self._shop, self._key, tails, part) if tails else part
 
     async def sent(self) -> None:
         """Wait until the part on its way is stored; one that failed before is sent again.
@@ -250,9 +191,9 @@ class S3Upload:
         """
         await self._take_rest()
         await self.sent()
-        if self.etags and self.current.n_bytes:
+        if self.etags and (self.current.n_bytes or self.current.tails):
             self._outgoing, self.current = self.current, Spool()
-            await self._in_pool(partial(self._keep, self._outgoing, [], to_file=True))
+            await self._shop.run(partial(self._keep, self._outgoing, [], to_file=True))
             await self.sent()
         self._publishing = asyncio.create_task(self._publish())
         await asyncio.shield(self._publishing)
@@ -263,9 +204,15 @@ class S3Upload:
             if self.etags:
                 await bucket.complete(key, self.upload_id, self.etags)
             else:
-                async with self._shop.slots:
-                    part = self.current
-                    await bucket.put(key, part.body(), md5=part.content_md5, token=self.token)
+                part = self.current
+                async with self._shop.slots.turn(key):
+                    whole = await self._joined(part, part.tails)
+                    try:
+                        md5, token = whole.content_md5, self.token
+                        await bucket.put(key, whole.body(), md5=md5, token=token)
+                    finally:
+                        if whole is not part:
+                            whole.close()
         except (Taken, UploadGone) as error:
             await self._require_ours(error)
         self.current.close()
@@ -318,22 +265,29 @@ class S3Upload:
         except StorageUnavailable as error:
             log.warning("an unfinished upload was left to be swept: %s: %s", key, error)
 
-    async def _in_pool(self, work: Callable[[], T]) -> T:
-        return await asyncio.shield(asyncio.wrap_future(self._shop.pool.submit(work)))
+    async def put_tail(self) -> list[str]:
+        """Store what was collected of the current part, and begin to collect what follows it.
 
-    async def tail(self) -> bytes:
-        """Return what is collected of the current part."""
+        Returns:
+            The tails that are needed no more once `current.tails` is known to be kept.
+        """
         await self._take_rest()
-        return await self._in_pool(self._read_tail)
-
-    def _read_tail(self) -> bytes:
-        body = self.current.body()
-        if isinstance(body, bytes):
-            return body
-        with _disk_errors():
-            tail = body.read()
-            body.seek(0, 2)  # the next batch is appended
-        return tail
+        part = self.current
+        n_kept = count_kept(part.tails, part.n_bytes)
+        kept, replaced = part.tails[:n_kept], part.tails[n_kept:]
+        name = new_name(len(self.etags), bytes_of(replaced) + part.n_bytes)
+        async with self._shop.slots.turn(self._key):
+            whole = await self._joined(part, replaced)
+            try:
+                key, md5 = tail_key(self._key, name), whole.content_md5
+                await self._shop.bucket.put(key, whole.body(), md5=md5, token="", replace=True)
+            finally:
+                if whole is not part:
+                    whole.close()
+        self.current = Spool([*kept, name])
+        self._room_bytes -= part.n_bytes
+        part.close()
+        return replaced
 
 
 async def run_whole(work: Awaitable[None]) -> None:
@@ -344,16 +298,3 @@ async def run_whole(work: Awaitable[None]) -> None:
 def _each(take: Callable[[Chunk], Any], batch: list[Chunk]) -> None:
     for chunk in batch:
         take(chunk)
-
-
-@contextlib.contextmanager
-def _disk_errors() -> Generator[None]:
-    """Wrap what goes wrong with the files in which parts wait."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise StorageFull("The disk on which uploads wait is full.") from error
-        raise StorageUnavailable(
-            f"Uploads cannot wait on our disk: {error.strerror or type(error).__name__}."
-        ) from error

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import logging
-import secrets
 import warnings
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -16,12 +14,14 @@ import msgspec
 from agentsight.server.blobs.errors import ObjectMissing, StorageFull, StorageUnavailable
 from agentsight.server.blobs.model import HEAD_BYTES, Chunk, Hasher, StoredObject
 from agentsight.server.blobs.s3_errors import UploadGone
-from agentsight.server.blobs.s3_parts import PART_BYTES, S3Upload, Workshop, run_whole
+from agentsight.server.blobs.s3_parts import PART_BYTES, S3Upload, run_whole
+from agentsight.server.blobs.s3_spool import Workshop
+from agentsight.server.blobs.s3_tails import are_there, bytes_of, tail_key
 
 log = logging.getLogger("agentsight.server")
 
-TAILS: Final = "tmp/"
-"""Where the bytes of paused uploads wait that do not fill a part. Never listed as objects."""
+_TAIL_EVERY_S: Final = 600
+"""So often a visit that lasts stores a tail: far more often than leftovers are swept."""
 
 
 class S3Writer:
@@ -91,26 +91,23 @@ class Paused(msgspec.Struct, array_like=True, omit_defaults=True):
         token: See `S3Upload`.
         upload_id: Empty before the first full part.
         etags: Of the parts, each of `PART_BYTES`.
-        tail: The name, below `TAILS` and the key, of the object with the bytes after the last part.
-        tail_bytes: How many they are.
-        old_tail: The tail before, which may go as soon as this state is known to be kept.
+        tails: The objects with the bytes after the last part, in order (see `s3_tails`).
+        old_tails: Those before, which may go as soon as this state is known to be kept.
     """
 
     token: str
     upload_id: str = ""
     etags: list[str] = []
-    tail: str = ""
-    tail_bytes: int = 0
-    old_tail: str = ""
+    tails: list[str] = []
+    old_tails: list[str] = []
 
 
 class S3PartsWriter:
     """One object on its way in over several visits. See `PartsWriter`.
 
-    What does not fill a part is kept as an object of its own (the tail) when a visit ends, and read
-    back into the next one: a client that sends a megabyte a visit gets on, and no part but the last
-    is shorter than the others. Each tail has its own name, because the state that names the one
-    before may still be what the caller's row says.
+    What does not fill a part is kept in objects of its own (tails) when a visit ends, and joined
+    when the part is full: a client that sends a megabyte a visit, or a byte, gets on, and no part
+    but the last is shorter than the others.
     """
 
     def __init__(self, shop: Workshop, key: str, paused: Paused, hasher: Hasher | None) -> None:
@@ -125,8 +122,11 @@ class S3PartsWriter:
             token=paused.token,
             upload_id=paused.upload_id,
             etags=list(paused.etags),
+            tails=list(paused.tails),
         )
-        self._has_history = bool(paused.tail or paused.upload_id)
+        self._now_s = asyncio.get_running_loop().time
+        self._tailed_s = self._now_s()
+        self._has_history = bool(paused.tails or paused.upload_id)
         self._is_complete = False
         self._is_broken = False
 
@@ -146,25 +146,17 @@ class S3PartsWriter:
                     raise ObjectMissing(self._key) from error
                 self._is_complete = True  # `finish` was done, and nobody heard of it
                 return
-        if durable.tail:
-            tail = await self._read_tail(durable)
-            await asyncio.to_thread(self._upload.preload, tail)
-        if durable.old_tail:
-            await bucket.delete(self._tail_key(durable.old_tail))
-            durable.old_tail = ""
-
-    async def _read_tail(self, durable: Paused) -> bytes:
-        opened = await self._shop.bucket.open(self._tail_key(durable.tail))
-        if opened.size_bytes != durable.tail_bytes:
-            opened.body.close()
+        if durable.tails and not await are_there(self._shop, self._key, durable.tails):
             raise ObjectMissing(self._key)
-        return await self._shop.bucket.read_body(opened, self._key)
+        old, durable.old_tails = durable.old_tails, []
+        for name in old:
+            await bucket.delete(tail_key(self._key, name))
 
     @property
     def offset(self) -> int:
         """How many bytes are durable."""
         self._note_parts()
-        return len(self._durable.etags) * PART_BYTES + self._durable.tail_bytes
+        return len(self._durable.etags) * PART_BYTES + bytes_of(self._durable.tails)
 
     @property
     def state(self) -> str:
@@ -173,15 +165,15 @@ class S3PartsWriter:
         return msgspec.json.encode(self._durable).decode("utf-8")
 
     def _note_parts(self) -> None:
-        """Count the parts that were stored since; the first of them holds the tail."""
+        """Count the parts that were stored since; the first of them holds the tails."""
         durable, etags = self._durable, self._upload.etags
         if len(etags) > len(durable.etags):
-            # The tail itself stays until the next state is kept: a crash may fall back on it.
+            # The tails themselves stay until this state is kept: a crash may fall back on them.
             self._durable = Paused(
                 durable.token,
                 self._upload.upload_id,
                 list(etags),
-                old_tail=durable.tail or durable.old_tail,
+                old_tails=durable.old_tails + durable.tails,
             )
 
     async def write(self, chunk: Chunk) -> None:
@@ -193,25 +185,28 @@ class S3PartsWriter:
         self._is_broken = False
 
     async def sync(self) -> None:
-        """Do nothing: parts are stored as they fill, and a tail a second would be dear."""
+        """Store a tail every few minutes; parts are stored as they fill, and a tail a second would
+        be dear. It also shows the sweep that the upload is under way."""
+        if self._now_s() - self._tailed_s >= _TAIL_EVERY_S:
+            await self.pause()
 
     async def pause(self) -> None:
-        """Store what is left as the tail, after the parts that are under way."""
+        """Store what is left as a tail, after the parts that are under way."""
         if self._is_complete or self._is_broken:
             return
+        self._tailed_s = self._now_s()
         await self._upload.sent()
         self._note_parts()
-        n_bytes = self._upload.current.n_bytes
-        if n_bytes == self._durable.tail_bytes:
+        if not self._upload.current.n_bytes:
             return
-        tail, durable = await self._upload.tail(), self._durable
-        name = f"{len(durable.etags)}-{n_bytes}-{secrets.token_hex(4)}"
-        md5 = base64.b64encode(hashlib.md5(tail, usedforsecurity=False).digest()).decode("ascii")
         self._has_history = True
-        await self._shop.bucket.put(self._tail_key(name), tail, md5=md5, token="", replace=True)
-        old = durable.tail or durable.old_tail
+        replaced, durable = await self._upload.put_tail(), self._durable
         self._durable = Paused(
-            durable.token, durable.upload_id, durable.etags, name, n_bytes, old_tail=old
+            durable.token,
+            durable.upload_id,
+            durable.etags,
+            list(self._upload.current.tails),
+            durable.old_tails + replaced,
         )
 
     async def finish(self) -> None:
@@ -230,9 +225,6 @@ class S3PartsWriter:
     def _observe(self, chunk: Chunk) -> None:
         if self._hasher is not None:
             self._hasher.update(chunk)
-
-    def _tail_key(self, name: str) -> str:
-        return f"{TAILS}{self._key}/{name}"
 
     async def __aenter__(self) -> Self:
         return self
@@ -265,5 +257,5 @@ async def remove_rest(shop: Workshop, key: str) -> None:
     for upload in await shop.bucket.list_uploads(key):
         if upload.key == key:
             await shop.bucket.abort(key, upload.upload_id)
-    async for tail in shop.bucket.list(f"{TAILS}{key}/"):
+    async for tail in shop.bucket.list(tail_key(key, "")):
         await shop.bucket.delete(tail.key)
