@@ -28,7 +28,13 @@ _READ = sql(
     " coalesce(sum(n_attachments), 0)::bigint, coalesce(sum(referenced_bytes), 0)::bigint"
     " FROM storage_counts WHERE agent_id = $1"
 )
-_LOCK = sql("SELECT 1 FROM storage_counts WHERE agent_id = $1 ORDER BY shard FOR UPDATE")
+_GATE_SHARD: Final = 0
+_LOCK = sql("SELECT 1 FROM storage_counts WHERE agent_id = $1 AND shard = $2 FOR UPDATE")
+_MAKE = sql(
+    "INSERT INTO storage_counts"
+    " (agent_id, shard, n_blobs, stored_bytes, n_attachments, referenced_bytes)"
+    " VALUES ($1, $2, 0, 0, 0, 0) ON CONFLICT (agent_id, shard) DO NOTHING"
+)
 _LOCK_CONVERSATION = sql(
     "SELECT 1 FROM conversations WHERE agent_id = $1 AND id = $2 FOR NO KEY UPDATE"
 )
@@ -74,8 +80,13 @@ async def read_counts(tx: Tx, access: Access) -> StorageCounts:
 
 
 async def lock_counts(tx: Tx, access: Access) -> None:
-    """Let nobody else count for this agent until the unit ends: for a limit that must hold."""
-    await tx.rows(_LOCK, access.agent_id)
+    """Let nobody else pass here for this agent until the unit ends: for a limit that must hold.
+
+    One row is the gate, made where an agent has none yet: what is not there cannot be locked.
+    """
+    if not await tx.rows(_LOCK, access.agent_id, _GATE_SHARD):
+        await tx.execute(_MAKE, access.agent_id, _GATE_SHARD)
+        await tx.rows(_LOCK, access.agent_id, _GATE_SHARD)
 
 
 async def lock_conversation(tx: Tx, access: Access, pk: ConversationPk) -> None:
