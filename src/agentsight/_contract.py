@@ -37,6 +37,8 @@ MAX_FILE_BYTES: Final = 1024 * MIB
 MAX_FILES_PER_REQUEST: Final = 100
 MAX_REQUEST_BYTES: Final = 4 * 1024 * MIB
 """All files of one request together."""
+MAX_PENDING_UPLOADS: Final = 1000
+"""Unfinished uploads of one agent: several workers, each with all files of a request announced."""
 INLINE_FILE_BYTES: Final = 64 * 1024
 """The SDK sends files up to this size in the batch itself; larger ones are uploaded before it."""
 MAX_ITEMS_PER_BATCH: Final = 10_000
@@ -110,6 +112,7 @@ ERROR_CODES: Final[dict[str, str]] = {
     "upload_pending": "The upload has not all of its bytes yet; finish it first.",
     "upload_conflict": "The offset is not where the upload stands; ask for it by HEAD and go on.",
     "upload_locked": "Another request is writing this upload; try again.",
+    "too_many_uploads": "The agent has the most unfinished uploads it may have; finish some.",
     "hash_mismatch": "The bytes do not have the announced SHA-256; nothing was stored.",
     "size_mismatch": "The bytes are not as many as announced; nothing was stored.",
     "storage_limit": "A limit of stored bytes is reached; the detail names it and its value.",

@@ -281,6 +281,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "hours",
         ),
     ] = 24
+    max_pending_uploads: Annotated[
+        int,
+        About("Unfinished uploads an agent may have.", read.whole(1, 100_000), "uploads"),
+    ] = contract.MAX_PENDING_UPLOADS
     deletion_grace_days: Annotated[
         int,
         About(

@@ -421,6 +421,12 @@ CREATE INDEX uploads_by_blob ON uploads (agent_id, blob_id, created_at, expires_
     WHERE blob_id IS NOT NULL;
 CREATE INDEX uploads_by_expiry ON uploads (state, expires_at);
 CREATE INDEX uploads_by_hash ON uploads (agent_id, sha256) WHERE state = 'pending';
+-- What an agent's unfinished uploads are and may bring: counted at every announcement.
+CREATE INDEX uploads_unfinished ON uploads
+    (agent_id, expires_at, leased_until, offset_bytes, size_bytes, state) WHERE state = 'pending';
+-- The same bytes announced again under the same name and type.
+CREATE INDEX uploads_by_name ON uploads
+    (agent_id, blob_id, filename, coalesce(declared_mime_type, '')) WHERE state = 'stored';
 
 -- Work that waits for a blob: to examine it (facts and text), to scan it for malware. Whoever takes
 -- a row moves `not_before` past the time it needs; a row that is done is deleted.

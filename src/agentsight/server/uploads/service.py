@@ -14,7 +14,7 @@ from typing import Final
 
 from agentsight.server import metrics
 from agentsight.server.access import Access, Permission, job_access
-from agentsight.server.attachments import keeping, store_counts, store_referred
+from agentsight.server.attachments import keeping, store_referred
 from agentsight.server.attachments import store as attachments
 from agentsight.server.attachments.model import ReceivedFile
 from agentsight.server.attachments.service import lost_object
@@ -30,7 +30,8 @@ from agentsight.server.db import Tx
 from agentsight.server.ids import BlobId, OrganisationId, new_uid
 from agentsight.server.parts import Parts
 from agentsight.server.problems import Problem, not_found, too_large
-from agentsight.server.uploads import store
+from agentsight.server.settings import Settings
+from agentsight.server.uploads import store, store_announcing
 from agentsight.server.uploads.hashes import RunningHash
 from agentsight.server.uploads.model import (
     KEPT_AFTER_EXPIRY_DAYS,
@@ -39,6 +40,7 @@ from agentsight.server.uploads.model import (
     Announced,
     Upload,
 )
+from agentsight.server.uploads.storage import taken_bytes
 from agentsight.server.uploads.turns import await_turn, await_twin, locked
 from agentsight.server.uploads.visits import Visit, conflict, size_mismatch
 
@@ -47,6 +49,8 @@ _HOUR_US: Final = 3600 * 1_000_000
 _EXPIRED_A_STEP: Final = 20
 _ROWS_A_STEP: Final = 500
 """So many rows take SQLite some 10 ms, in which nobody else writes."""
+_PLACE_RETRY_S: Final = 30
+"""When others have finished, or nobody will soon."""
 
 
 # --- Announcing -----------------------------------------------------------------------------------
@@ -58,7 +62,8 @@ async def announce(
     """Make an upload: stored at once where the agent has these bytes, else waiting for them.
 
     An unfinished upload of the same file that nobody sends any more is gone on with: its client
-    was stopped, and has forgotten it.
+    was stopped, and has forgotten it. Bytes that are here and were announced before, under the same
+    name and type, are the same upload, which lives for longer.
 
     Args:
         parts: The process's parts.
@@ -69,7 +74,8 @@ async def announce(
             that they are there.
 
     Raises:
-        Problem: 413 for a larger file than may be, 403 for blocked bytes, 507 past a limit.
+        Problem: 413 for a larger file than may be, 403 for blocked bytes, 507 past a limit, 429
+            when the agent has too many unfinished uploads.
         StorageFull: It would not fit on the disk.
     """
     limit = parts.settings.max_file_bytes
@@ -90,6 +96,12 @@ async def announce(
         if sha256 is not None:
             await keeping.refuse_quarantined(tx, [sha256])
         blob_id = await _find_here(tx, access, announced) if is_asked else None
+        if blob_id is not None:
+            pinned = await store_announcing.pin_again(
+                tx, access, announced, blob_id, now_us=now, expires_at=expires_at
+            )
+            if pinned is not None:
+                return pinned
         if is_asked and blob_id is None:
             offered_until = now + OFFER_S * 1_000_000
             unfinished = await store.offer_unfinished(
@@ -97,8 +109,10 @@ async def announce(
             )
             if unfinished is not None:
                 return unfinished
+        if blob_id is None:
+            await _require_place(tx, access, parts.settings, now)
         if blob_id is None and max_agent_bytes is not None:
-            taken = await _taken_bytes(tx, access, now)
+            taken = (await taken_bytes(tx, access, now)).now
             if taken + announced.size_bytes > max_agent_bytes:
                 raise keeping.agent_limit_reached(taken, max_agent_bytes)
         return await store.insert(
@@ -120,6 +134,21 @@ async def announce(
         return upload
     parts.disks.require_room(announced.size_bytes - upload.offset)
     return await settle(parts, access, upload)
+
+
+async def _require_place(tx: Tx, access: Access, settings: Settings, now_us: int) -> None:
+    """Refuse one unfinished upload more than an agent may have. Those who announce at the same
+    moment on PostgreSQL do not see each other, and may pass the limit by their number."""
+    limit = settings.max_pending_uploads
+    if await store_announcing.count_unfinished(tx, access, now_us, limit=limit) >= limit:
+        raise Problem(
+            429,
+            "too_many_uploads",
+            f"This agent has as many unfinished uploads as max_pending_uploads allows ({limit}):"
+            " finish some, or take them back by DELETE. They expire"
+            f" {settings.upload_pin_hours} hours after their last byte.",
+            retry_after_s=_PLACE_RETRY_S,
+        )
 
 
 async def _find_here(tx: Tx, access: Access, announced: Announced) -> BlobId | None:
@@ -234,19 +263,13 @@ async def receive(
     return await find(parts, access, uid)
 
 
-async def _taken_bytes(tx: Tx, access: Access, now_us: int) -> int:
-    """Count what lies on the disk of an agent's: what is stored, and what waits for its end."""
-    _, _, received_bytes = await store.count_pending(tx, access, now_us)
-    return (await store_counts.read_counts(tx, access)).stored_bytes + received_bytes
-
-
 async def _require_agent_room(parts: Parts, access: Access, visit: Visit) -> None:
     """End an upload that cannot fit any more before its bytes come: unfinished ones count too, or
     bytes without end could be kept by never sending the last one."""
     limit, now, upload = parts.settings.max_agent_bytes, parts.clock(), visit.upload
     if limit is None or upload.is_whole:
         return
-    taken = await parts.db.read(lambda tx: _taken_bytes(tx, access, now))
+    taken = (await parts.db.read(lambda tx: taken_bytes(tx, access, now))).now
     if taken - upload.offset + upload.size_bytes > limit:
         await visit.refuse()
         raise keeping.agent_limit_reached(taken - upload.offset, limit)

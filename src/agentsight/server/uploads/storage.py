@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agentsight.server.access import Access
 from agentsight.server.attachments import store_counts
 from agentsight.server.db import Tx
 from agentsight.server.parts import Parts
-from agentsight.server.uploads import store
+from agentsight.server.uploads import store, store_announcing
 from agentsight.server.uploads.shapes import (
     PendingUploadsShape,
     StorageLimitsShape,
     StorageUsageShape,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBytes:
+    """What lies in the store of an agent's, whole or not, and what will lie there once all requests
+    that send uploads now have brought them whole."""
+
+    now: int
+    soon: int
+
+
+async def taken_bytes(tx: Tx, access: Access, now_us: int) -> TakenBytes:
+    """Count what an agent's limit is compared with: unfinished uploads count too, or bytes without
+    end could be kept by never sending the last one."""
+    stored = (await store_counts.read_counts(tx, access)).stored_bytes
+    received, expected = await store_announcing.unfinished_bytes(tx, access, now_us)
+    return TakenBytes(stored + received, stored + expected)
 
 
 async def storage_usage(parts: Parts, access: Access) -> StorageUsageShape:

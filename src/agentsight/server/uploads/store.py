@@ -14,11 +14,12 @@ from agentsight.server.db import Sql, Tx, sql
 from agentsight.server.ids import BlobId
 from agentsight.server.uploads.model import Announced, Upload
 
-_COLUMNS = (
+UPLOAD_COLUMNS = (
     "agent_id, uid, blob_id, blob_uid, object_key, filename, declared_mime_type,"
     " detected_mime_type, size_bytes, sha256, offset_bytes, parts, state, leased_until,"
     " created_at, expires_at"
 )
+_COLUMNS = UPLOAD_COLUMNS
 _INSERT = sql(
     "INSERT INTO uploads (agent_id, uid, blob_id, blob_uid, object_key, filename,"
     " declared_mime_type, size_bytes, sha256, offset_bytes, state, created_at, updated_at,"
@@ -74,9 +75,10 @@ _UNPIN = sql(
     " WHERE agent_id = $1 AND uid = $2 AND state = 'stored'"
 )
 # Unfinished uploads of one file. Of those that nobody sends, the one that has come farthest.
+# The plus keeps SQLite from `uploads_by_expiry`, which it takes for narrower: all agents' uploads.
 _SAME = (
     " FROM uploads WHERE agent_id = $1 AND sha256 = $2 AND size_bytes = $3 AND filename = $4"
-    " AND coalesce(declared_mime_type, '') = $5 AND state = 'pending' AND expires_at > $6"
+    " AND coalesce(declared_mime_type, '') = $5 AND state = 'pending' AND +expires_at > $6"
 )
 _FIND_UNFINISHED = sql(
     f"SELECT id{_SAME} AND offset_bytes > 0 AND (lease IS NULL OR leased_until <= $6)"
@@ -95,7 +97,7 @@ _PENDING = sql(
 _WAITING = sql(
     "SELECT count(*), coalesce(sum(b.size_bytes), 0)::bigint FROM blobs b WHERE b.agent_id = $1"
     " AND b.state = 'stored' AND b.id IN (SELECT u.blob_id FROM uploads u WHERE u.agent_id = $1"
-    " AND u.state = 'stored' AND u.expires_at > $2) AND NOT EXISTS"
+    " AND u.state = 'stored' AND +u.expires_at > $2) AND NOT EXISTS"
     " (SELECT 1 FROM attachments a WHERE a.agent_id = b.agent_id AND a.blob_id = b.id)"
 )
 _BEGUN = sql(

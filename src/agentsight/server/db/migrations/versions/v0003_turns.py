@@ -1,4 +1,4 @@
-"""Agents take turns in the work that waits for blobs; large statements are cut into strides."""
+"""Agents take turns, statements go in strides, unfinished uploads are counted by an index."""
 
 from alembic import op
 
@@ -31,3 +31,12 @@ def upgrade() -> None:
     if not is_sqlite:  # there a row's number stands behind every index by itself
         op.execute("DROP INDEX attachments_by_blob")
         op.execute("CREATE INDEX attachments_by_blob ON attachments (agent_id, blob_id, id)")
+    op.execute(
+        "CREATE INDEX uploads_unfinished ON uploads"
+        " (agent_id, expires_at, leased_until, offset_bytes, size_bytes, state)"
+        " WHERE state = 'pending'"
+    )
+    op.execute(
+        "CREATE INDEX uploads_by_name ON uploads"
+        " (agent_id, blob_id, filename, coalesce(declared_mime_type, '')) WHERE state = 'stored'"
+    )
