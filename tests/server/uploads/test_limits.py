@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from contextlib import AbstractAsyncContextManager
@@ -12,13 +13,18 @@ import pytest
 
 from agentsight import _contract as contract
 from agentsight.server.blobs import Disks, StorageFull
+from agentsight.server.problems import Problem
 from agentsight.server.settings import load_settings
+from agentsight.server.uploads.visits import Visit
 from tests.server.uploads.sending import (
     announce,
     begin,
     own_objects,
     patch,
+    pieces,
     refer,
+    state_of,
+    unfinished,
     upload,
 )
 from tests.support.http import Answer, House, People, Person, base64_file, open_house
@@ -172,6 +178,55 @@ async def test_unfinished_uploads_count_too(limited: OpenHouse) -> None:
         assert (again["uid"], again["offset"]) == (first.split("/")[-2], 5999)
         assert (await patch(alice, first, 5999, data[-1:])).status == 204
         assert (await alice.get(first)).json()["state"] == "stored"
+
+
+async def test_requests_that_begin_at_once_do_not_get_the_same_room(limited: OpenHouse) -> None:
+    """From its first byte on, a request counts with all bytes that were announced for it."""
+    async with limited(max_agent_bytes=LIMIT) as house:
+        alice = (await house.people()).alice
+        files = [os.urandom(6000) for _ in range(6)]
+        paths = [await begin(alice, data) for data in files]
+        answers = await asyncio.gather(
+            *(
+                patch(alice, path, 0, pieces(data[:-1], 500))
+                for path, data in zip(paths, files, strict=True)
+            )
+        )
+        assert sorted(answer.status for answer in answers) == [204, *[507] * 5]
+        usage = (await alice.get(contract.STORAGE_USAGE_PATH)).json()
+        assert usage["pending"]["received_bytes"] == 5999
+
+
+async def test_an_upload_that_only_has_to_wait_for_room_is_kept(limited: OpenHouse) -> None:
+    """What is refused for what another request may still bring can be sent when that has failed."""
+    async with limited(max_agent_bytes=LIMIT) as house:
+        alice = (await house.people()).alice
+        data, other = os.urandom(6000), os.urandom(6000)
+        first, second = await begin(alice, data), await begin(alice, other)
+        uid = first.split("/")[-2]
+        async with Visit(house.parts, alice.access, uid, offset=0, max_agent_bytes=LIMIT) as visit:
+            await visit.take(data[:10])
+            answer = await patch(alice, second, 0, other)
+            assert answer.is_error(507, "storage_limit")
+            assert says(answer, "max_agent_bytes", LIMIT)
+        assert await state_of(house, second) == "pending"
+        assert (await patch(alice, second, 0, other)).status == 204
+
+
+async def test_an_upload_stops_where_others_have_taken_its_room(limited: OpenHouse) -> None:
+    """Files that come whole while it is sent end it at its next note, and what came of it goes."""
+    async with limited(max_agent_bytes=LIMIT) as house:
+        alice = (await house.people()).alice
+        path = await begin(alice, data := os.urandom(9000))
+        uid = path.split("/")[-2]
+        async with Visit(house.parts, alice.access, uid, offset=0, max_agent_bytes=LIMIT) as visit:
+            await visit.take(data[:5000])
+            assert (await store_by_form(alice, os.urandom(6000))).status == 201
+            await visit._keep_once()
+            with pytest.raises(Problem, match="max_agent_bytes"):
+                await visit.take(data[5000:])
+        assert await state_of(house, path) == "expired"
+        assert unfinished(house) == set()
 
 
 async def test_a_disk_that_is_nearly_full_refuses_files_and_keeps_messages(

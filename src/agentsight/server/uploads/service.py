@@ -251,9 +251,9 @@ async def receive(
     if state == "stored" or (offset is not None and offset != upload.offset):
         raise conflict(upload)
     _check_length(parts, upload, offset, content_length)
-    async with Visit(parts, access, uid, offset=offset) as visit:
+    limit = parts.settings.max_agent_bytes
+    async with Visit(parts, access, uid, offset=offset, max_agent_bytes=limit) as visit:
         if not visit.is_published:
-            await _require_agent_room(parts, access, visit)
             await _take_all(parts, visit, chunks)
         if visit.is_published or visit.taken == upload.size_bytes:
             return await _complete(parts, access, visit)
@@ -261,18 +261,6 @@ async def receive(
             await visit.refuse()
             raise size_mismatch(upload, f"Only {visit.taken} bytes came; nothing was stored")
     return await find(parts, access, uid)
-
-
-async def _require_agent_room(parts: Parts, access: Access, visit: Visit) -> None:
-    """End an upload that cannot fit any more before its bytes come: unfinished ones count too, or
-    bytes without end could be kept by never sending the last one."""
-    limit, now, upload = parts.settings.max_agent_bytes, parts.clock(), visit.upload
-    if limit is None or upload.is_whole:
-        return
-    taken = (await parts.db.read(lambda tx: taken_bytes(tx, access, now))).now
-    if taken - upload.offset + upload.size_bytes > limit:
-        await visit.refuse()
-        raise keeping.agent_limit_reached(taken - upload.offset, limit)
 
 
 def _check_length(

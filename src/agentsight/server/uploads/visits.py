@@ -17,11 +17,13 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 from agentsight.server.access import Access
-from agentsight.server.attachments.keeping import upload_expired
+from agentsight.server.attachments import store_counts
+from agentsight.server.attachments.keeping import agent_limit_reached, upload_expired
 from agentsight.server.blobs import (
     Chunk,
     ObjectBusy,
@@ -38,6 +40,7 @@ from agentsight.server.problems import Problem
 from agentsight.server.uploads import store
 from agentsight.server.uploads.hashes import HashKeeper, RunningHash
 from agentsight.server.uploads.model import IDLE_S, KEEP_S, LEASE_S, RENEW_S, Upload
+from agentsight.server.uploads.storage import taken_bytes
 from agentsight.server.uploads.store import Held
 from agentsight.server.uploads.turns import await_turn, locked, taken_over
 
@@ -62,6 +65,15 @@ def size_mismatch(upload: Upload, what: str) -> Problem:
     return Problem(400, "size_mismatch", text)
 
 
+@dataclass(frozen=True, slots=True)
+class _Full:
+    """Why an upload has no room: what others have or will have, and whether that has ended it."""
+
+    taken_bytes: int
+    limit: int
+    is_over: bool
+
+
 class Visit:
     """Holds one upload for one request. Use it as an async context manager; leaving it pauses.
 
@@ -71,15 +83,27 @@ class Visit:
         uid: Which.
         offset: Where the bytes to come belong; None: they are the whole, from the start, whatever
             was there before.
+        max_agent_bytes: The agent's limit, for a request that brings bytes; None: there is none.
+            From the moment it has the lease, all bytes that were announced count as taken, so that
+            requests which begin at once cannot all get the same room.
     """
 
     upload: Upload
 
-    def __init__(self, parts: Parts, access: Access, uid: str, *, offset: int | None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        access: Access,
+        uid: str,
+        *,
+        offset: int | None,
+        max_agent_bytes: int | None = None,
+    ) -> None:
         self._parts = parts
         self._access = access
         self._uid = uid
         self._is_restart = offset is None
+        self._max_agent_bytes = max_agent_bytes
         self.taken = offset or 0
         self.lease = ""
         self._writer: PartsWriter | None = None
@@ -199,11 +223,20 @@ class Visit:
         parts, access, now = self._parts, self._access, self._parts.clock()
         lease, until = secrets.token_hex(16), now + LEASE_S * 1_000_000
 
-        async def take(tx: Tx) -> tuple[Upload | None, Upload | None]:
-            taken = await store.take_lease(tx, access, self._uid, lease, now_us=now, until_us=until)
-            return taken, taken or await store.find(tx, access, self._uid)
+        async def take(tx: Tx) -> tuple[Upload | None, Upload | None, _Full | None]:
+            if self._max_agent_bytes is not None:
+                await store_counts.lock_counts(tx, access)
+            ours = await store.take_lease(tx, access, self._uid, lease, now_us=now, until_us=until)
+            if ours is None:
+                return None, await store.find(tx, access, self._uid), None
+            return ours, ours, await self._give_back_if_full(tx, ours, lease, now)
 
-        upload, found = await parts.db.write(take)
+        upload, found, full = await parts.db.write(take)
+        if upload is not None and full is not None:
+            if full.is_over:
+                HASHES.drop(self._uid)
+                await discard(parts, upload, upload.parts)
+            raise agent_limit_reached(full.taken_bytes, full.limit)
         if upload is not None:
             self.upload, self.lease = upload, lease
             return None
@@ -212,6 +245,24 @@ class Visit:
         if found.state == "stored":
             raise conflict(found)
         return found
+
+    async def _give_back_if_full(
+        self, tx: Tx, upload: Upload, lease: str, now_us: int
+    ) -> _Full | None:
+        """Give a lease back in its own unit where the bytes to come do not fit beside what is there
+        and what others send just now; an upload that would not fit without those either is over."""
+        limit = self._max_agent_bytes
+        if limit is None or upload.is_whole:
+            return None
+        taken = await taken_bytes(tx, self._access, now_us)
+        if taken.soon <= limit:
+            return None
+        is_over = taken.now - upload.offset + upload.size_bytes > limit
+        if is_over:
+            await store.end(tx, self._access, upload.uid, lease, now_us=now_us)
+        else:
+            await store.release_lease(tx, self._access, upload.uid, lease)
+        return _Full(taken.soon - upload.size_bytes, limit, is_over)
 
     async def _start_anew(self) -> None:
         """Forget what came before: this request brings the whole file."""
@@ -327,14 +378,29 @@ class Visit:
             return
         if writer is not None and writer.offset > self._noted:
             held = await self._advance(writer.offset, writer.state)
+            await self._stop_if_full()
         else:
             held = await self._renew()
         if held is Held.LOST:
             self._failure = taken_over(self._uid)
-        elif held is Held.WANTED:
+        elif held is Held.WANTED and self._failure is None:
             await self._let_go(lambda: True)
             if not self.lease:
                 self._failure = self._failure or taken_over(self._uid)
+
+    async def _stop_if_full(self) -> None:
+        """End the upload where the agent has more than it may by now: files that came whole
+        meanwhile have taken the room."""
+        limit, access, now = self._max_agent_bytes, self._access, self._parts.clock()
+        if limit is None:
+            return
+        taken = await self._parts.db.read(lambda tx: taken_bytes(tx, access, now))
+        if taken.now <= limit:
+            return
+        async with self._lock:
+            if self.lease and not self._is_finishing:
+                self._failure = agent_limit_reached(taken.now - self._noted, limit)
+                await self._end()
 
     async def _sync(self) -> None:
         """Make durable what a slow client has sent; a fast one's bytes are, by their number."""
