@@ -107,7 +107,7 @@ class LiveServer:
     def begin_start(self) -> None:
         """Start it and do not wait. The thread that does this must outlive the server."""
         port = self.base_url.rpartition(":")[2] or "0"
-        command = [str(Path(sys.executable).with_name("agentsight")), "serve", "--port", port]
+        command = [*self._program(), "serve", "--port", port]
         command += ["--data", str(self.data_dir), "--database-url", self.database_url]
         command += ["--workers", str(self.workers)]
         setpriv = shutil.which("setpriv")
@@ -115,10 +115,16 @@ class LiveServer:
             command = [setpriv, "--pdeathsig", "TERM", "--", *command]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=self.directory, env=bare_environment() | self._settings, text=True,
+                command, cwd=self.directory, env=self._environment(), text=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                 start_new_session=True,  # its workers are in its group, and die with it
             )  # fmt: skip
+
+    def _program(self) -> list[str]:
+        return [str(Path(sys.executable).with_name("agentsight"))]
+
+    def _environment(self) -> dict[str, str]:
+        return bare_environment() | self._settings
 
     def wait_until_ready(self) -> LiveServer:
         """Wait until it says that it is ready, and where it listens.
