@@ -18,16 +18,42 @@ from agentsight.server.fsck.service import check_instance_files
 from agentsight.server.ids import AgentId, new_uid
 from tests.server.uploads.sending import begin, patch
 from tests.support.http import House, Person, base64_file, open_house
+from tests.support.seaweed import Seaweed
 
 pytestmark = pytest.mark.anyio
 AT_ONCE = Options(min_age_s=0)
 REPAIR = Options(is_repairing=True, min_age_s=0)
 
 
+@pytest.fixture(params=["sqlite-local", "postgresql-local", "sqlite-s3"])
+def places(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Say which database and which kind of store this run of the test is on."""
+    dialect, _, store = str(request.param).partition("-")
+    return dialect, store
+
+
 @pytest.fixture
-async def own_house(database_url: str, tmp_path: Path) -> AsyncIterator[House]:
-    """Run an application on a database that is this test's alone."""
-    async with open_house(database_url, tmp_path, examine=False) as house:
+def dialect(places: tuple[str, str]) -> str:
+    """Say which database this run of the test is on."""
+    return places[0]
+
+
+@pytest.fixture
+async def own_house(
+    places: tuple[str, str],
+    database_url: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[House]:
+    """Run an application on a database, and a place in a store, that are this test's alone."""
+    changes = {}
+    if places[1] == "s3":
+        seaweed: Seaweed = request.getfixturevalue("seaweed")
+        for name, value in seaweed.environ.items():
+            monkeypatch.setenv(name, value)
+        changes["storage_url"] = seaweed.new_url()
+    async with open_house(database_url, tmp_path, examine=False, **changes) as house:
         yield house
 
 
@@ -47,13 +73,24 @@ async def store(person: Person, *files: bytes) -> None:
     assert answer.status == 201, answer.body
 
 
-async def object_of(house: House, data: bytes) -> Path:
-    """Find the file that holds these bytes."""
+async def key_of(house: House, data: bytes) -> str:
+    """Find the object that holds these bytes."""
     sha256 = hashlib.sha256(data).hexdigest()
-    rows = await house.rows("SELECT object_key FROM blobs WHERE sha256 = $1", sha256)
-    path = house.parts.blobs.local_path(rows[0][0])
-    assert path is not None
-    return path
+    ((key,),) = await house.rows("SELECT object_key FROM blobs WHERE sha256 = $1", sha256)
+    return str(key)
+
+
+async def put(house: House, key: str, data: bytes) -> None:
+    """Put an object behind the server's back."""
+    await house.parts.blobs.delete(key)
+    async with await house.parts.blobs.create(key) as writer:
+        await writer.write(data)
+        await writer.finish()
+
+
+async def lose(house: House, data: bytes) -> None:
+    """Remove the object that holds these bytes behind the server's back."""
+    await house.parts.blobs.delete(await key_of(house, data))
 
 
 async def test_nothing_is_wrong_after_ordinary_work(own_house: House) -> None:
@@ -70,7 +107,7 @@ async def test_bytes_that_are_gone_are_told_and_kept(own_house: House) -> None:
     """A lost object is reported with its references, and repairing removes no row."""
     people = await own_house.people()
     await store(people.alice, b"lost", b"kept", b"lost")
-    (await object_of(own_house, b"lost")).unlink()
+    await lose(own_house, b"lost")
     report = await check(own_house, REPAIR)
     assert not report.is_clean
     fault = report.faults["missing_object"]
@@ -85,7 +122,7 @@ async def test_one_is_not_several(own_house: House) -> None:
     """A number and what it counts agree."""
     people = await own_house.people()
     await store(people.alice, b"lost")
-    (await object_of(own_house, b"lost")).unlink()
+    await lose(own_house, b"lost")
     (example,) = (await check(own_house)).faults["missing_object"].examples
     assert example.endswith("(1 attachment)")
     assert [counted(n, "file", "files") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
@@ -96,9 +133,7 @@ async def test_bytes_that_were_changed_are_found(own_house: House) -> None:
     people = await own_house.people()
     await store(people.alice, b"short", b"same size")
     for data, damaged in ((b"short", b"shorter"), (b"same size", b"SAME SIZE")):
-        path = await object_of(own_house, data)
-        path.chmod(0o600)
-        path.write_bytes(damaged)
+        await put(own_house, await key_of(own_house, data), damaged)
     assert set((await check(own_house)).faults) == {"wrong_size"}
     report = await check(own_house, Options(is_reading=True, min_age_s=0))
     assert set(report.faults) == {"wrong_size", "wrong_hash"}
@@ -110,16 +145,15 @@ async def test_an_object_without_a_row_is_removed(own_house: House) -> None:
     await store(people.alice, b"kept")
     for agent_id in (people.alice.access.agent_id, AgentId(999_999)):
         key = blob_key(agent_id, new_uid(own_house.clock()))
-        async with await own_house.parts.blobs.create(key) as writer:
-            await writer.write(b"nobody's")
-            await writer.finish()
+        await put(own_house, key, b"nobody's")
     assert (await check(own_house, Options(is_repairing=True))).faults == {}  # too young
     report = await check(own_house)
     assert (report.faults["orphan_object"].n_found, report.is_clean) == (2, False)
     report = await check(own_house, REPAIR)
     assert (report.faults["orphan_object"].n_repaired, report.is_clean) == (2, True)
     assert (await check(own_house)).faults == {}
-    assert (await object_of(own_house, b"kept")).read_bytes() == b"kept"
+    key = await key_of(own_house, b"kept")
+    assert await own_house.parts.blobs.read_whole(key, max_bytes=9) == b"kept"
 
 
 async def test_the_object_of_a_pending_upload_is_left_alone(own_house: House) -> None:
@@ -127,9 +161,7 @@ async def test_the_object_of_a_pending_upload_is_left_alone(own_house: House) ->
     people = await own_house.people()
     agent_id, uid = people.alice.access.agent_id, new_uid(own_house.clock())
     key = blob_key(agent_id, uid)
-    async with await own_house.parts.blobs.create(key) as writer:
-        await writer.write(b"waiting")
-        await writer.finish()
+    await put(own_house, key, b"waiting")
     await own_house.run(
         "INSERT INTO uploads (agent_id, uid, blob_uid, object_key, filename, size_bytes, state,"
         " created_at, updated_at, expires_at) VALUES ($1, $2, $2, $3, 'a', 7, 'pending', 1, 1, 1)",
