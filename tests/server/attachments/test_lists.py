@@ -15,7 +15,7 @@ from agentsight.server.attachments.filters import DESCRIPTIONS, parse_filters
 from agentsight.server.problems import Problem
 from agentsight.server.web.paging import make_open_envelope, parse_page
 from tests.server.attachments import oracle
-from tests.server.attachments.worlds import Case, cases
+from tests.server.attachments.worlds import Case, cases, makers_of, with_ids
 from tests.server.conversations.test_filters import LEAVES, QUIET, plain
 from tests.server.conversations.worlds import START, TEXTS, a_file
 from tests.server.library import Library, store
@@ -75,7 +75,13 @@ async def check(library: Library, case: Case, monkeypatch: pytest.MonkeyPatch) -
     for conversation in case.world:
         await store(library.parts, access, conversation)
     for query, page_size in case.queries:
-        await compare(library, access, case.world, query, page_size)
+        await compare(library, access, case.world, with_ids(query, case.world), page_size)
+
+
+def test_every_filter_is_asked_of_the_oracle() -> None:
+    """One that is added later cannot be forgotten."""
+    others = {"ordering", "page", "page_size"}
+    assert set(makers_of([])) | others == set(DESCRIPTIONS)
 
 
 @settings(QUIET, max_examples=40, derandomize=True)
@@ -126,6 +132,28 @@ async def test_every_text_against_every_needle(
         for name in ("text_contains", "contains"):
             n_found += await compare(library, access, world, {name: needle}, 100)
     assert n_found > len(needles)
+
+
+async def test_every_conversation_and_every_sender(library: Library) -> None:
+    """Of three conversations whose three senders all bring files, by row id; none is a fourth's."""
+    access = await library.new_agent()
+    senders = ("end_user", "agent", "system")
+    world = [
+        plain(
+            f"c{n}",
+            messages=[message({"bytes": f"{n}{sender}"}, sender=sender) for sender in senders],
+        )
+        for n in range(3)
+    ]
+    for conversation in world:
+        await store(library.parts, access, conversation)
+    for n in range(4):
+        asked = with_ids({"conversation": str(n)}, world)
+        assert await compare(library, access, world, asked, 2) == (3 if n < 3 else 0)
+        for sender in senders:
+            both = asked | {"sender": sender}
+            assert await compare(library, access, world, both, 2) == (1 if n < 3 else 0)
+    assert await compare(library, access, world, {"sender": "system"}, 2) == 3
 
 
 async def test_every_leaf_of_a_files_own_metadata(library: Library) -> None:

@@ -57,7 +57,7 @@ def worlds(draw: st.DrawFn) -> list[dict[str, Any]]:
         {
             "type": st.just("message"),
             "content": st.just("x"),
-            "sender": st.sampled_from(["end_user", "agent"]),
+            "sender": st.sampled_from(["end_user", "agent", "system"]),
             "timestamp": times,
             "files": some_files,
         }
@@ -89,12 +89,20 @@ def cases(draw: st.DrawFn, n_queries: int = 10) -> Case:
 @st.composite
 def queries(draw: st.DrawFn, world: list[dict[str, Any]]) -> dict[str, str]:
     """Draw a query of one to three filters, most of which some file answers to."""
-    makers = _makers(world)
+    makers = makers_of(world)
     names = draw(st.lists(st.sampled_from(sorted(makers)), min_size=1, max_size=3, unique=True))
     query = {name: draw(makers[name]) for name in names}
     if draw(st.booleans()):
         query["ordering"] = draw(orderings)
     return query
+
+
+def with_ids(query: dict[str, str], world: list[dict[str, Any]]) -> dict[str, str]:
+    """Put the row id that a conversation got in place of its ordinal; one past all is nobody's."""
+    if "conversation" not in query:
+        return query
+    ids = [conversation["id"] for conversation in world]
+    return query | {"conversation": str([*ids, max(ids) + 1][int(query["conversation"])])}
 
 
 columns = st.sampled_from(["sent_at", "size_bytes", "filename", "type", "id"])
@@ -103,7 +111,7 @@ orderings = st.lists(
 ).map(",".join)
 
 
-def _makers(world: list[dict[str, Any]]) -> dict[str, st.SearchStrategy[str]]:
+def makers_of(world: list[dict[str, Any]]) -> dict[str, st.SearchStrategy[str]]:
     files = oracle.files_of(world)
     names, inside = [f["filename"] for f in files], [f["text"] for f in files]
     sizes = st.integers(0, 4).map(str)
@@ -114,6 +122,7 @@ def _makers(world: list[dict[str, Any]]) -> dict[str, st.SearchStrategy[str]]:
         "text_contains": needles(inside),
         "contains": needles([*names, *inside]),
         "sender": st.sampled_from(["end_user", "Agent", "system"]),
+        "conversation": st.integers(0, len(world)).map(str),  # an ordinal: see `with_ids`
         "conversation_id": known(world, "conversation_id"),
         "customer_id": known(world, "customer_id"),
         "environment": st.sampled_from(["prod", "DEV", " staging ", "STRASSEE", "nowhere"]),
