@@ -40,9 +40,9 @@ from tests.support.server import Agent, open_link
 
 IS_LONG = bool(os.environ.get("AGENTSIGHT_TEST_SOAK"))
 PICTURE = (FILES / "sample.png").read_bytes()
-MENDED = {"orphan_object"}
+MENDED = {"orphan_object", "missing_copy"}
 UNFINISHED = "unfinished_removal"
-"""What a crash may leave: the one is mended by fsck, the other by the next start."""
+"""What a crash may leave: the first are mended by fsck, the last by the next start."""
 AT = "2026-01-01T00:00:00Z"
 
 
