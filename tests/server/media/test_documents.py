@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
         ("note.txt", "Grüße aus Köln — naïve café, 日本語, emoji ☕\nOrder 45820", None),
         ("orders.csv", "order_id,item,quantity,price\n45820,Mocha,1,4.50\n", None),
         ("policy.md", "# Refund policy\n\nRefunds are made within", None),
+        ("sample-scan.pdf", "sindresorhus/le-type\nTest document made", 1),
         ("sample.docx", "Recently voted “Largest Upside Potential” by a panel", None),
         ("sample.odt", "This is a simple test document to demonstrate the Docu", None),
         ("sample.pdf", "Adobe Acrobat PDF Files\nAdobe® Portable Document Format", 1),

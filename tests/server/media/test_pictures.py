@@ -41,6 +41,22 @@ async def test_place_and_camera_stay_behind(desk: Desk, image_format: str) -> No
     assert samples.is_upright(picture)
 
 
+async def test_a_real_heic_photo_becomes_a_jpeg(desk: Desk) -> None:
+    """Tiled and from another encoder than ours: whole, in its size, and without what came along."""
+    body = (FILES / "sample.heic").read_bytes()
+    facts = await desk.examine(body, "sample.heic")
+    assert (facts.width, facts.height, facts.has_playback) == (1440, 960, True)
+    made = await desk.playback(body)
+    assert made
+    assert (made.mime_type, made.width, made.height) == ("image/jpeg", 1440, 960)
+    copy = desk.picture()
+    assert not copy.getexif()
+    colors = copy.convert("RGB").resize((2, 2)).getcolors()
+    assert colors
+    assert len(colors) == 4  # none of its quarters is empty
+    assert await desk.thumbnail(body)
+
+
 async def test_a_heic_photo_becomes_a_jpeg_beside_its_thumbnail(desk: Desk) -> None:
     """Browsers show what an iPhone took, without the camera's name."""
     body = samples.heic()

@@ -17,13 +17,16 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("name", "size", "seconds"),
     [
+        ("sample.3gp", (504, 288), 5.574),
         ("sample.amr", (None, None), 0.84),
         ("sample.m4a", (None, None), 0.811),
         ("sample.mov", (268, 156), 0.099),
         ("sample.mp3", (None, None), 0.767),
         ("sample.mp4", (640, 356), 0.067),
+        ("sample.oga", (None, None), 0.697),
         ("sample.ogg", (None, None), 0.767),
         ("sample.opus", (None, None), 2.92),
+        ("sample.wav", (None, None), 1.225),
         ("sample.webm", (640, 356), 0.072),
     ],
 )
@@ -34,11 +37,12 @@ async def test_real_recordings_tell_how_long_and_large_they_are(
     facts = await desk.examine((FILES / name).read_bytes(), name)
     assert (facts.width, facts.height, facts.seconds) == (*size, seconds)
     assert facts.has_preview == (size != (None, None))
-    assert facts.has_playback == (name in ("sample.amr", "sample.ogg", "sample.opus"))
+    is_old = name.rpartition(".")[2] in ("3gp", "amr", "oga", "ogg", "opus")
+    assert facts.has_playback == is_old
     assert facts.note is None
 
 
-@pytest.mark.parametrize("name", ["sample.amr", "sample.ogg", "sample.opus"])
+@pytest.mark.parametrize("name", ["sample.amr", "sample.oga", "sample.ogg", "sample.opus"])
 async def test_voice_notes_become_m4a(desk: Desk, name: str) -> None:
     """The copy is AAC, as long as the original, with its index first, and holds no titles."""
     body = (FILES / name).read_bytes()
@@ -62,6 +66,20 @@ async def test_voice_notes_become_m4a(desk: Desk, name: str) -> None:
             "compatible_brands",
             "encoder",
         }
+
+
+async def test_a_real_clip_of_an_old_phone_becomes_an_mp4(desk: Desk) -> None:
+    """As long and as large as it was, in a codec that browsers play."""
+    made = await desk.playback((FILES / "sample.3gp").read_bytes())
+    assert made
+    assert made.mime_type == "video/mp4"
+    with av.open(str(desk.out)) as opened:
+        video = opened.streams.video[0]
+        assert (video.codec_context.name, video.height) == ("h264", 288)
+        assert video.sample_aspect_ratio
+        assert round(video.width * video.sample_aspect_ratio) == 504  # its points are no squares
+        assert sum(1 for _ in opened.decode(video=0)) > 50
+    assert await desk.thumbnail((FILES / "sample.3gp").read_bytes())
 
 
 @pytest.mark.parametrize("codec", ["h263", "libx264"])

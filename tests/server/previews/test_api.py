@@ -28,21 +28,26 @@ REAL_FILES: dict[str, tuple[int | None, int | None, int | None, bool, str | None
     "note.txt": (None, None, None, False, "text", None),
     "orders.csv": (None, None, None, False, "text", None),
     "policy.md": (None, None, None, False, "text", None),
+    "sample-scan.pdf": (None, None, 1, False, "image", None),
+    "sample.3gp": (504, 288, None, True, "image", "mp4"),
     "sample.amr": (None, None, None, True, None, "m4a"),
     "sample.docx": (None, None, None, False, "text", None),
     "sample.gif": (200, 133, None, False, "image", None),
+    "sample.heic": (1440, 960, None, False, "image", "jpg"),
     "sample.jpg": (200, 133, None, False, "image", None),
     "sample.m4a": (None, None, None, True, None, None),
     "sample.mov": (268, 156, None, True, "image", None),
     "sample.mp3": (None, None, None, True, None, None),
     "sample.mp4": (640, 356, None, True, "image", None),
     "sample.odt": (None, None, None, False, "text", None),
+    "sample.oga": (None, None, None, True, None, "m4a"),
     "sample.ogg": (None, None, None, True, None, "m4a"),
     "sample.opus": (None, None, None, True, None, "m4a"),
     "sample.pdf": (None, None, 1, False, "image", None),
     "sample.png": (200, 133, None, False, "image", None),
     "sample.pptx": (None, None, 1, False, "text", None),
     "sample.vcf": (None, None, None, False, "text", None),
+    "sample.wav": (None, None, None, True, None, None),
     "sample.webm": (640, 356, None, True, "image", None),
     "sample.webp": (200, 133, None, False, "image", None),
     "sample.xlsx": (None, None, 3, False, "text", None),
@@ -138,8 +143,10 @@ async def check_opens(
             assert answer.body.decode().strip()
     if row["playback_url"]:
         answer = await house.stranger.get(path_of(row["playback_url"]))
-        assert (answer.status, answer.headers["content-type"]) == (200, "audio/mp4")
-        assert answer.body[4:8] == b"ftyp"
+        suffix = row["playback_url"].rpartition(".")[2]
+        copied = {"m4a": "audio/mp4", "mp4": "video/mp4", "jpg": "image/jpeg"}[suffix]
+        assert (answer.status, answer.headers["content-type"]) == (200, copied)
+        assert (answer.body[4:8] == b"ftyp") == (suffix != "jpg")
 
 
 async def test_the_one_call_and_transcripts_have_the_facts(house: House, people: People) -> None:

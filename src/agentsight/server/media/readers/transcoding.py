@@ -171,6 +171,10 @@ class _CodedVideo:
         self._stream = copy.add_stream("libx264", rate=source.average_rate, options=options)
         self._stream.width, self._stream.height = self._width, self._height
         self._stream.pix_fmt = "yuv420p"
+        # H.263 has a few sizes only, and says how wide its points are to be shown.
+        ratio = source.sample_aspect_ratio
+        if ratio and Fraction(1, 10) <= ratio <= 10:
+            self._stream.codec_context.sample_aspect_ratio = ratio
         self._stream.codec_context.thread_count = 1
         self._stream.codec_context.time_base = source.time_base or Fraction(1, 1000)
         self._last_pts = -1
