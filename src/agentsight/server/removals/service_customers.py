@@ -31,7 +31,7 @@ from agentsight.server.times import to_text
 
 _STEP: Final = 500
 _TIMES: Final = ("timestamp", "sent_at", "started_at", "ended_at", "created_at", "updated_at",
-                 "deleted_at")  # fmt: skip
+                 "deleted_at", "expires_at")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,30 @@ _CONVERSATION_COLUMNS: Final = (
     " metadata, geo_country, geo_city, geo_timezone, is_used, is_marked, n_messages, n_feedbacks,"
     " started_at, ended_at, created_at, updated_at, deleted_at"
 )
-TABLES: Final = ("conversations", *_COLUMNS, "blob_texts")
+_UPLOAD_COLUMNS: Final = (
+    "id, uid, blob_id, filename, declared_mime_type, detected_mime_type, size_bytes, sha256, state,"
+    " created_at, updated_at, expires_at"
+)
+EXEMPT: Final[dict[str, str]] = {
+    "api_keys": "the operator's",
+    "audit_log": "uids and counts of who did what, of no customer",
+    "blob_jobs": "work that waits for a file, whose row is exported",
+    "blobs": "the bytes, which are exported as files; their facts stand in the attachments",
+    "conversation_counts": "sums over all customers",
+    "derivatives": "made of the files, and made again when asked for",
+    "environments": "the operator's; their names stand in the conversations",
+    "erasures": "hashes of what is gone",
+    "receipts": "numbers of what is gone",
+    "retention_rules": "the operator's",
+    "search_queue": "names messages that are exported",
+    "storage_counts": "sums over all customers",
+    "tombstones": "row ids of what is gone",
+}
+"""Tables with an agent's rows that say nothing of a customer beside what is exported, and why."""
+TABLES: Final = ("conversations", *_COLUMNS, "uploads", "blob_texts")
 _CONVERSATIONS = sql(
-    f"SELECT {_CONVERSATION_COLUMNS} FROM conversations WHERE agent_id = $1 AND customer_id = $2"
+    f"SELECT {_CONVERSATION_COLUMNS}, (SELECT e.slug FROM environments e WHERE e.agent_id = $1"
+    " AND e.id = environment_id) FROM conversations WHERE agent_id = $1 AND customer_id = $2"
     " AND erased_by IS NULL AND id > $3 ORDER BY id LIMIT $4::bigint"
 )
 
@@ -59,13 +80,29 @@ def _of(table: str) -> Sql:
     )
 
 
-_ROWS: Final = {table: _of(table) for table in _COLUMNS}
+# Where others have sent the same bytes, only what has the name of this conversation's own file.
+_UPLOADS = sql(
+    f"SELECT {_UPLOAD_COLUMNS} FROM uploads u WHERE u.agent_id = $1 AND u.id > $3 AND u.blob_id IN"
+    " (SELECT a.blob_id FROM attachments a WHERE a.agent_id = $1 AND a.conversation_id = $2"
+    " AND (a.filename = u.filename OR NOT EXISTS (SELECT 1 FROM attachments o"
+    " WHERE o.agent_id = $1 AND o.blob_id = a.blob_id AND o.conversation_id <> $2)))"
+    " ORDER BY u.id LIMIT $4::bigint"
+)
 _TEXTS = sql(
     "SELECT t.blob_id, t.content, t.is_cut, t.created_at FROM blob_texts t WHERE t.agent_id = $1"
     " AND t.blob_id > $3 AND t.blob_id IN (SELECT a.blob_id FROM attachments a"
     " WHERE a.agent_id = $1 AND a.conversation_id = $2) ORDER BY t.blob_id LIMIT $4::bigint"
 )
-_TEXT_NAMES: Final = ["blob_id", "content", "is_cut", "created_at"]
+_ROWS: Final = {
+    **{table: _of(table) for table in _COLUMNS},
+    "uploads": _UPLOADS,
+    "blob_texts": _TEXTS,
+}
+_NAMES: Final = {
+    **{table: columns.split(", ") for table, columns in _COLUMNS.items()},
+    "uploads": _UPLOAD_COLUMNS.split(", "),
+    "blob_texts": ["blob_id", "content", "is_cut", "created_at"],
+}
 _FILES = sql(
     "SELECT a.id, a.uid, a.filename, a.size_bytes, a.sha256, b.object_key, b.state"
     " FROM attachments a JOIN blobs b ON b.agent_id = a.agent_id AND b.id = a.blob_id"
@@ -93,7 +130,7 @@ async def conversations(
 ) -> list[Exported]:
     """Read some of a customer's conversations, hidden ones too."""
     rows = await tx.rows(_CONVERSATIONS, access.agent_id, customer_id, after, limit)
-    names = _CONVERSATION_COLUMNS.split(", ")
+    names = [*_CONVERSATION_COLUMNS.split(", "), "environment"]
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
@@ -101,9 +138,8 @@ async def rows_of(
     tx: Tx, access: Access, table: str, pk: ConversationPk, after: int, limit: int
 ) -> list[Exported]:
     """Read some of a conversation's rows of one table, hidden ones too."""
-    statement = _TEXTS if table == "blob_texts" else _ROWS[table]
-    names = _TEXT_NAMES if table == "blob_texts" else _COLUMNS[table].split(", ")
-    rows = await tx.rows(statement, access.agent_id, pk, after, limit)
+    rows = await tx.rows(_ROWS[table], access.agent_id, pk, after, limit)
+    names = _NAMES[table]
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
