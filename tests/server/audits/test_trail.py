@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from agentsight.server.audits.trail import Trail
 from agentsight.server.db import Database
 from agentsight.server.db.errors import DatabaseUnavailable
 from agentsight.server.ids import AgentId, OrganisationId
+from agentsight.server.removals.service_customers import export_customer
 from tests.support.http import NOW_US, House, People, base64_file
 
 pytestmark = pytest.mark.anyio
@@ -238,6 +241,35 @@ async def test_every_door_to_content_is_noted(house: House, people: People) -> N
         ("key", "open", "attachment", file["uid"]): 1,
         ("link", "open", "attachment", file["uid"]): 1,
     }
+
+
+async def test_what_takes_much_at_once_is_noted(
+    house: House, people: People, tmp_path: Path
+) -> None:
+    """All files of a conversation as one ZIP, and everything that is kept of a customer."""
+    alice, customer = people.alice, f"customer of {people.alice.slug}"
+    pk = await alice.conversation("taken", customer_id=customer)
+    body = {"conversation": pk, "attachments": [base64_file(b"taken")]}
+    assert (await alice.post("/api/attachments/", body)).status == 201
+    [(uid,)] = await house.rows(
+        "SELECT uid FROM conversations WHERE agent_id = $1", alice.access.agent_id
+    )
+    before = len(await flushed(house, people, house.db))
+    zipped = await alice.reader.get(f"/api/v1/conversations/{pk}/attachments/zip/")
+    assert zipped.status == 200
+    await people.carol.reader.get(f"/api/v1/conversations/{pk}/attachments/zip/")
+    out = tmp_path / "export.zip"
+    await export_customer(house.parts, people.organisation, customer, out)
+    rows = (await flushed(house, people, house.db))[before:]
+    assert sorted((row[1], row[2], row[3], row[4]) for row in rows if row[1] != "find") == [
+        ("download", "conversation", uid, 1),
+        ("export", "customer", None, 1),
+    ]
+    [(detail,)] = await house.rows(
+        "SELECT detail FROM audit_log WHERE organisation_id = $1 AND action = 'export'",
+        people.organisation.organisation_id,
+    )
+    assert (json.loads(detail)["files"], customer in detail) == (1, False)
 
 
 async def test_a_list_with_transcripts_names_each_conversation(
