@@ -106,6 +106,37 @@ def test_files_go_up_are_listed_found_and_come_down(
         assert len(archive.namelist()) == 3
 
 
+def test_a_search_is_narrowed_and_ordered(server: LiveServer, agent: Agent, tmp_path: Path) -> None:
+    """Each flag leaves out one of three files, and together they find one."""
+    sent = (("ada", "end_user", "2026-01-01"), ("bob", "agent", "2026-01-02"),
+            ("ada", "system", "2026-01-03"))  # fmt: skip
+    for number, (customer, sender, on) in enumerate(sent, 1):
+        file = {"filename": f"{4 - number}.txt", "data": "YWJj" * number}
+        item = {"type": "attachments", "sender": sender, "timestamp": f"{on}T12:00:00Z",
+                "attachments": [file]}  # fmt: skip
+        conversation = {"conversation_id": f"c{number}", "customer_id": customer}
+        body = {"conversation": conversation, "items": [item]}
+        assert server.post_json("/api/v1/batch/", body, key=agent.write_key).status == 200
+
+    def found(*words: str) -> str:
+        done = run(server, agent.read_key, "search", "--json", *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        return "".join(row["filename"][0] for row in json.loads(done.stdout))
+
+    assert found() == found("--order", "newest") == "123"
+    assert found("--order", "oldest") == found("--order", "smallest") == "321"
+    assert found("--order", "largest") == found("--order", "name") == "123"
+    assert found("--customer", "ada") == "13"
+    assert found("--conversation", "c2") == "2"
+    assert found("--sender", "system") == "1"
+    assert found("--since", "2026-01-02") == "12"
+    assert found("--until", "2026-01-02T12:00:00Z") == "23"
+    assert found("--min-size", "6") == "12"
+    assert found("--max-size", "6") == "23"
+    narrow = ("--customer", "ada", "--until", "2026-01-02", "--max-size", "3", "--order", "name")
+    assert found(*narrow) == "3"
+
+
 def test_the_key_comes_from_a_file_or_standard_input_and_from_no_argument(
     server: LiveServer, agent: Agent, tmp_path: Path
 ) -> None:
@@ -128,6 +159,8 @@ def test_the_key_comes_from_a_file_or_standard_input_and_from_no_argument(
         (("list", "nowhere"), 1, "Conversation with conversation_id 'nowhere' not found"),
         (("list", "x", "--id"), 2, "CONVERSATION is a number, not 'x'"),
         (("search", "--since", "soon"), 2, "Send an ISO 8601 date"),
+        (("search", "--min-size", "1MB"), 2, "'1MB' is not a number of bytes"),
+        (("search", "--sender", "nobody"), 2, "end_user"),
         (("upload", "c", "nowhere.txt"), 1, "nowhere.txt"),
         (("download", "c", "--workers", "0"), 2, "is not a number from 1 on"),
         (("list", "c", "--endpoint", "nonsense"), 2, "endpoint must start with http"),

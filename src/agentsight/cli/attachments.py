@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from agentsight.types import DownloadedFile
 
 _DEFAULT_LIMIT: Final = 50
+_ORDERS: Final = {
+    "newest": "-sent_at",
+    "oldest": "sent_at",
+    "largest": "-size_bytes",
+    "smallest": "size_bytes",
+    "name": "filename",
+}
 _WITHOUT_KEY: Final = (
     "no API key: set AGENTSIGHT_API_KEY, or give --key-file FILE (- reads standard input);"
     " on the server's host, agentsight keys create --agent SLUG --role read makes one"
@@ -102,7 +109,16 @@ def _add_search(commands: Groups) -> None:
     )
     parser.add_argument("--name", metavar="TEXT", help="in a file's name")
     parser.add_argument("--type", metavar="TYPE", help="image, document, text, audio or video")
+    parser.add_argument("--customer", metavar="ID", help="of this customer_id, exactly")
+    parser.add_argument("--conversation", metavar="ID", help="of this conversation_id, exactly")
+    parser.add_argument("--sender", metavar="WHO", help="end_user, agent or system")
     parser.add_argument("--since", metavar="TIME", help="sent then or later; ISO 8601, UTC")
+    parser.add_argument("--until", metavar="TIME", help="sent then or earlier")
+    parser.add_argument("--min-size", type=_size, metavar="BYTES", help="of so many bytes or more")
+    parser.add_argument("--max-size", type=_size, metavar="BYTES", help="of so many at most")
+    parser.add_argument(
+        "--order", choices=_ORDERS, default="newest", help="which are shown first (newest)"
+    )
     parser.add_argument(
         "--limit", type=_positive, default=_DEFAULT_LIMIT, metavar="N",
         help=f"show so many at most ({_DEFAULT_LIMIT})",
@@ -131,12 +147,19 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 
 def run_search(arguments: argparse.Namespace) -> int:
-    """List the files that match, newest first."""
+    """List the files that match, in the order that is asked for."""
     filters = {
         "contains": arguments.text,
         "filename_contains": arguments.name,
         "type": arguments.type,
+        "customer_id": arguments.customer,
+        "conversation_id": arguments.conversation,
+        "sender": arguments.sender,
         "sent_after": arguments.since,
+        "sent_before": arguments.until,
+        "size_min": arguments.min_size,
+        "size_max": arguments.max_size,
+        "ordering": _ORDERS[arguments.order],
         "page_size": min(arguments.limit, 100),
         "count": False,
     }
@@ -284,6 +307,12 @@ def _report_upload(outcome: Outcome) -> int:
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes")
     return int(text)
 
 
