@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
 import pytest
 
+from agentsight.server.scans.quarantine import quarantine
 from tests.support.http import House, People, base64_file, path_of
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +71,27 @@ async def test_refused_links_are_counted_by_reason(house: House, people: People)
     reasons = ("invalid", "expired", "unknown", "deleted", "quarantined", "infected")
     moved = [after[name % reason] - before[name % reason] for reason in reasons]
     assert moved == [2, 1, 1, 1, 0, 0]
+
+
+async def test_erasures_and_links_to_blocked_bytes_are_counted(
+    house: House, people: People
+) -> None:
+    """A file that is gone for good, and a link to bytes that the operator has blocked."""
+    pk = await people.alice.conversation()
+    contents = [f"{n} {people.alice.slug}".encode() for n in range(2)]
+    body = {"conversation": pk, "attachments": [base64_file(data) for data in contents]}
+    files = (await people.alice.post("/api/attachments/", body)).json()["attachments"]
+    before = await numbers(house)
+    path = f"/api/v1/attachments/{files[0]['uid']}/?erase=true"
+    assert (await people.alice.writer.send("DELETE", path)).status == 200
+    sha256 = hashlib.sha256(contents[1]).hexdigest()
+    await quarantine(house.db, people.organisation, sha256, reason="x", now_us=house.clock())
+    statuses = [(await house.stranger.get(path_of(file["file_url"]))).status for file in files]
+    assert statuses == [404, 403]
+    after = await numbers(house)
+    refused = 'agentsight_links_refused_total{reason="quarantined"}'
+    names = ["agentsight_erasures_total", refused]
+    assert [after[name] - before[name] for name in names] == [1, 1]
 
 
 async def test_it_tells_of_nobody(house: House, people: People) -> None:

@@ -149,6 +149,37 @@ async def check_opens(
         assert (answer.body[4:8] == b"ftyp") == (suffix != "jpg")
 
 
+async def test_previews_and_copies_are_counted_and_in_the_audit_log(
+    house: House, people: People
+) -> None:
+    """By link and by key, who was given which file's; showing it again makes none."""
+    name, alice = "sample.heic", people.alice
+    row = await one_file(house, alice, name, data_of(name) + alice.slug.encode())
+    before = await made_so_far(house)
+    for _ in range(2):
+        assert (await house.stranger.get(path_of(row["preview_url"]))).status == 200
+        assert (await house.stranger.get(path_of(row["playback_url"]))).status == 200
+    by_key = await alice.reader.get(f"/api/v1/attachments/{row['uid']}/preview/")
+    assert by_key.status == 200
+    after = await made_so_far(house)
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1]
+    await house.parts.audit.flush(house.db, house.clock(), is_last=True)
+    noted = await house.rows(
+        "SELECT principal, subject_kind, subject_uid, sum(n) FROM audit_log"
+        " WHERE agent_id = $1 AND action = 'preview' GROUP BY 1, 2, 3 ORDER BY 1",
+        alice.access.agent_id,
+    )
+    assert noted == [("key", "attachment", row["uid"], 1), ("link", "attachment", row["uid"], 4)]
+
+
+async def made_so_far(house: House) -> list[float]:
+    """Read how many thumbnails and copies to play were made."""
+    lines = (await house.stranger.get("/metrics")).body.decode().splitlines()
+    numbers = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    kinds = ("thumbnail", "playback")
+    return [float(numbers[f'agentsight_previews_total{{kind="{kind}"}}']) for kind in kinds]
+
+
 async def test_the_one_call_and_transcripts_have_the_facts(house: House, people: People) -> None:
     """Copies of the facts stand in every row of the blob, those that came before and after."""
     first = await one_file(house, people.alice, "sample.png", data_of("sample.png"))

@@ -98,6 +98,28 @@ async def test_an_infected_file_is_not_served(scanned_house: House, clamd: str) 
     assert (await scanned_house.stranger.get(altered)).is_error(404, "link_invalid")
 
 
+async def test_scans_and_refused_links_are_counted(scanned_house: House, clamd: str) -> None:
+    """What ended how, and who was not given what was found."""
+    people = await scanned_house.people()
+    [file, fine] = await upload(people.alice, EICAR, b"fine")
+    before = await counters(scanned_house)
+    await scan_all(with_daemon(scanned_house, clamd))
+    for link in (file, file, fine):
+        await scanned_house.stranger.get(path_of(link["file_url"]))
+    after = await counters(scanned_house)
+    moved = {name: after[name] - before[name] for name in after if after[name] != before[name]}
+    assert moved == {"clean": 1, "infected": 1, "refused": 2}
+
+
+async def counters(house: House) -> dict[str, float]:
+    """Read the scans by result, and the links that were refused as infected."""
+    names = {f'scans_total{{result="{r}"}}': r for r in ("clean", "infected", "failed")}
+    names['links_refused_total{reason="infected"}'] = "refused"
+    lines = (await house.stranger.get("/metrics")).body.decode().splitlines()
+    found = dict(line.removeprefix("agentsight_").rsplit(" ", 1) for line in lines)
+    return {short: float(found[name]) for name, short in names.items()}
+
+
 async def test_an_owner_who_insists(scanned_house: House, clamd: str) -> None:
     """A write key gets the bytes by `allow_infected=true`, as a download; nobody else does."""
     people = await scanned_house.people()
