@@ -41,6 +41,7 @@ class Parts:
     scratch: Scratch = field(default_factory=Scratch)
     examining: Shares = field(default_factory=Shares)
     scanning: Shares = field(default_factory=Shares)
+    copying: Shares = field(default_factory=Shares)
     ledger: LedgerKey = NO_LEDGER_KEY
     examiner: Examiner | None = None
     """Learns what files hold and makes previews; None where `examine` is off."""

@@ -75,9 +75,8 @@ async def test_a_real_clip_of_an_old_phone_becomes_an_mp4(desk: Desk) -> None:
     assert made.mime_type == "video/mp4"
     with av.open(str(desk.out)) as opened:
         video = opened.streams.video[0]
-        assert (video.codec_context.name, video.height) == ("h264", 288)
-        assert video.sample_aspect_ratio
-        assert round(video.width * video.sample_aspect_ratio) == 504  # its points are no squares
+        assert video.codec_context.name == "h264"
+        assert (video.width, video.height) == (504, 288)  # its points are no squares
         assert sum(1 for _ in opened.decode(video=0)) > 50
     assert await desk.thumbnail((FILES / "sample.3gp").read_bytes())
 

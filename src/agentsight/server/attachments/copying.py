@@ -8,7 +8,6 @@ from agentsight.server.attachments.store_facts import copy_some, next_to_copy
 from agentsight.server.parts import Parts
 
 PAUSE_S: Final = 1.0
-_TURN: Final = "facts"
 
 
 async def copy_step(parts: Parts) -> int:
@@ -17,10 +16,10 @@ async def copy_step(parts: Parts) -> int:
     Safe in any number of processes, and after a crash: what is left is written down in the unit
     that leaves it.
     """
-    after, now = parts.turns.last(_TURN), parts.clock()
+    after, now = parts.copying.last, parts.clock()
     found = await parts.db.read(lambda tx: next_to_copy(tx, after))
     if found is None:
         return 0
-    parts.turns.note(_TURN, found[0])
+    parts.copying.last = found[0]
     await parts.db.write(lambda tx: copy_some(tx, *found, now_us=now))
     return 1

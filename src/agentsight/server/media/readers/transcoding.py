@@ -160,7 +160,7 @@ class _CodedVideo:
 
     def __init__(self, source: VideoStream, copy: OutputContainer) -> None:
         context = source.codec_context
-        # In square pixels: what telephones filmed with other ones looks squeezed in some players.
+        # In square pixels: H.263 has a few sizes only, and says how wide its points are to be shown.
         width = square_width(context.width, source)
         if max(width, context.height) > _MAX_CODED_EDGE:
             raise NotReadable(f"{width} × {context.height} is too large to be coded anew")
@@ -171,10 +171,6 @@ class _CodedVideo:
         self._stream = copy.add_stream("libx264", rate=source.average_rate, options=options)
         self._stream.width, self._stream.height = self._width, self._height
         self._stream.pix_fmt = "yuv420p"
-        # H.263 has a few sizes only, and says how wide its points are to be shown.
-        ratio = source.sample_aspect_ratio
-        if ratio and Fraction(1, 10) <= ratio <= 10:
-            self._stream.codec_context.sample_aspect_ratio = ratio
         self._stream.codec_context.thread_count = 1
         self._stream.codec_context.time_base = source.time_base or Fraction(1, 1000)
         self._last_pts = -1
