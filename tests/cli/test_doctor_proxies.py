@@ -47,7 +47,8 @@ def test_a_healthy_instance_behind_a_proxy_is_well(
     checks = {one["check"] for one in report.findings}
     assert checks == {
         "settings", "database", "storage", "instance", "address", "clock", "same instance",
-        "links", "scheme", "body limit", "ranges", "examiner", "background",
+        "links", "scheme", "body limit", "ranges", "examiner", "sandbox",
+        "background",
     }  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agentsight.server.db import Database
-from agentsight.server.doctor.files import check_background, check_examiner
+from agentsight.server.doctor import files
+from agentsight.server.doctor.files import check_background, check_examiner, check_sandbox
 from tests.support.http import make_settings
 from tests.support.raw_sql import run_statements
 
@@ -77,6 +78,24 @@ async def test_examining_is_tried(tmp_path: Path) -> None:
     assert (said.state, said.text) == ("ok", "pictures, PDFs, sound and video can be examined")
     [off] = await check_examiner(make_settings("sqlite:///x.db", tmp_path))
     assert (off.state, "AGENTSIGHT_EXAMINE is off" in off.text) == ("skip", True)
+
+
+async def test_what_the_sandbox_lacks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it means and what to change, for each layer; nothing where no file is parsed."""
+    settings = make_settings("sqlite:///x.db", tmp_path, examine=True)
+    monkeypatch.setattr(files, "sandbox_gaps", list)
+    [whole] = await check_sandbox(settings)
+    assert (whole.check, whole.state) == ("sandbox", "ok")
+    monkeypatch.setattr(files, "sandbox_gaps", lambda: ["Landlock", "seccomp"])
+    landlock, seccomp = await check_sandbox(settings)
+    assert (landlock.state, seccomp.state) == ("warn", "warn")
+    assert "all tenants' files" in landlock.text
+    assert "Linux 5.13" in landlock.remedy
+    assert "connections" in seccomp.text
+    [off] = await check_sandbox(make_settings("sqlite:///x.db", tmp_path))
+    assert off.state == "skip"
 
 
 async def test_too_little_memory_to_examine_is_told(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from agentsight.server.blobs import detect_mime_type
 from agentsight.server.media import Examined, Examiner, Made
+from tests.server.media.takeover import Takeover, put_faulty_library
 
 FILES = Path(__file__).parents[2] / "data" / "files"
 
@@ -71,3 +72,24 @@ async def examiner(anyio_backend: str) -> AsyncIterator[Examiner]:
 def desk(examiner: Examiner, tmp_path: Path) -> Desk:
     """Give a desk in a fresh folder."""
     return Desk(examiner, tmp_path)
+
+
+@pytest.fixture(scope="module")
+async def faulty(
+    anyio_backend: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Examiner]:
+    """Give an examiner whose library for PDF runs what a file says."""
+    library = tmp_path_factory.mktemp("library")
+    put_faulty_library(library)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(library))
+        made = Examiner(memory_bytes=1 << 30, timeout_s=60)
+        yield made
+        await made.close()
+
+
+@pytest.fixture
+def taken(faulty: Examiner, tmp_path: Path) -> Takeover:
+    """Give a way to run code in a worker, in a fresh folder."""
+    (tmp_path / "desk").mkdir(exist_ok=True)
+    return Takeover(faulty, tmp_path / "desk")

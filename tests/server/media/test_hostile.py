@@ -45,17 +45,6 @@ EXAMINABLE = sorted(
 )
 
 
-def memory_of(pids: list[int]) -> int:
-    """Return the most that any of these processes has used so far, in bytes."""
-    peaks = [
-        int(line.split()[1]) * 1024
-        for pid in pids
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("VmHWM")
-    ]
-    return max(peaks)
-
-
 def webp_of_16383() -> bytes:
     """Make the largest WebP there is: 268 million pixels in a few bytes."""
     out = io.BytesIO()
@@ -99,7 +88,7 @@ async def test_a_picture_too_large_to_decode_is_not_decoded(desk: Desk, kind: st
     assert not facts.has_preview
     assert facts.note
     assert await desk.thumbnail(body) is None
-    assert memory_of(desk.examiner.processes()) < 256 << 20
+    assert desk.examiner.peak_bytes() < 256 << 20
 
 
 async def test_a_picture_of_sixty_thousand_still_tells_its_size(desk: Desk) -> None:
@@ -159,7 +148,7 @@ async def test_a_hostile_archive_gives_nothing(desk: Desk, kind: str) -> None:
     """Neither its text nor an error; and little memory."""
     facts = await desk.examine(ARCHIVES[kind], "a.docx")
     assert (facts.text, facts.has_preview) == (None, False)
-    assert memory_of(desk.examiner.processes()) < 256 << 20
+    assert desk.examiner.peak_bytes() < 256 << 20
 
 
 @pytest.mark.parametrize("kind", sorted(SLOW_TO_READ))
@@ -238,7 +227,7 @@ async def test_a_video_that_never_ends_costs_no_more_than_its_beginning(
     made = await desk.examiner.thumbnail(path, mime_type="video/webm", max_edge=128, out=desk.out)
     assert made
     assert samples.is_upright(desk.picture())
-    assert memory_of(desk.examiner.processes()) < 256 << 20
+    assert desk.examiner.peak_bytes() < 256 << 20
 
 
 async def test_sound_that_never_ends_is_neither_measured_nor_copied(tmp_path: Path) -> None:
@@ -255,7 +244,7 @@ async def test_sound_that_never_ends_is_neither_measured_nor_copied(tmp_path: Pa
 
 
 async def test_more_memory_than_allowed_is_a_note_not_a_crash(tmp_path: Path) -> None:
-    """The process ends itself; the next file finds a fresh one."""
+    """Its worker tells and ends; the next file finds a fresh one."""
     examiner = Examiner(memory_bytes=160 << 20, timeout_s=30)
     desk = Desk(examiner, tmp_path)
     try:

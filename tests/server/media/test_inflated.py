@@ -12,7 +12,6 @@ import pytest
 from agentsight.server.media import Examined
 from tests.server.media import samples
 from tests.server.media.conftest import Desk
-from tests.server.media.test_hostile import memory_of
 
 pytestmark = pytest.mark.anyio
 MIB = 1 << 20
@@ -77,7 +76,7 @@ async def test_an_office_file_that_inflates_is_refused(desk: Desk, name: str) ->
     assert (facts.text, facts.has_preview) == (None, False)
     assert facts.note
     assert await desk.thumbnail(body) is None
-    assert memory_of(desk.examiner.processes()) < MAX_MEMORY
+    assert desk.examiner.peak_bytes() < MAX_MEMORY
 
 
 def pages(path: Path, n_pages: int, *, claimed: int, are_distinct: bool) -> None:
@@ -107,7 +106,7 @@ async def looked_at(desk: Desk, path: Path, mime_type: str) -> tuple[Examined, b
     """Examine a file where it lies; say whether a small picture was made of it too."""
     facts = await desk.examiner.examine(path, mime_type=mime_type, filename=path.name)
     made = await desk.examiner.thumbnail(path, mime_type=mime_type, max_edge=128, out=desk.out)
-    assert memory_of(desk.examiner.processes()) < MAX_MEMORY
+    assert desk.examiner.peak_bytes() < MAX_MEMORY
     return facts, made is not None
 
 

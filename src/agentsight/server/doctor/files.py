@@ -1,4 +1,4 @@
-"""Checks of what is done with files in the background: examining them, erasing them."""
+"""Checks of what is done with files in the background: examining them, in what walls, erasing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Final
 from agentsight.server.db import Database
 from agentsight.server.doctor import store
 from agentsight.server.doctor.model import Finding
-from agentsight.server.media import Examined, Examiner, ExaminerDied
+from agentsight.server.media import Examined, Examiner, ExaminerDied, sandbox_gaps
 from agentsight.server.settings import Settings, variable_of
 from agentsight.server.times import to_text
 
@@ -49,6 +49,36 @@ async def check_examiner(settings: Settings) -> list[Finding]:
         text = "HEIC pictures cannot be examined: pillow_heif is not installed"
         found.append(Finding("examiner", "warn", text, _INSTALL))
     return found or [Finding("examiner", "ok", "pictures, PDFs, sound and video can be examined")]
+
+
+_WITHOUT: Final = {
+    "Landlock": "may read what the server may read, all tenants' files and the database among it",
+    "seccomp": "may open connections and start programs",
+}
+_REMEDY: Final = {
+    "Landlock": (
+        "Use Linux 5.13 or newer, with `landlock` among its security modules (its option `lsm=`),"
+        " and a container runtime whose profile lets its system calls through."
+    ),
+    "seccomp": "Use Linux on x86-64 or 64-bit ARM, with seccomp filters in its kernel.",
+}
+
+
+async def check_sandbox(settings: Settings) -> list[Finding]:
+    """Say which walls stand around the process that parses files, on this machine."""
+    if not settings.examine:
+        return [Finding("sandbox", "skip", f"{variable_of('examine')} is off: no file is parsed")]
+    found = [
+        Finding(
+            "sandbox",
+            "warn",
+            f"no {layer} here: a faulty parser that runs a file's code {_WITHOUT[layer]}",
+            f"{_REMEDY[layer]} Or set {variable_of('examine')}=off.",
+        )
+        for layer in sandbox_gaps()
+    ]
+    text = "files are parsed in a sandbox: by Landlock no other files, by seccomp no connections"
+    return found or [Finding("sandbox", "ok", text)]
 
 
 def _written(folder: Path, sample: _Sample) -> Path:

@@ -93,6 +93,8 @@ async def _examine_inside(
             yield finding
     for finding in await _guarded("examiner", lambda: files.check_examiner(settings)):
         yield finding
+    for finding in await _guarded("sandbox", lambda: files.check_sandbox(settings)):
+        yield finding
     background = await _guarded("background", lambda: files.check_background(db, settings, clock()))
     for finding in background:
         yield finding

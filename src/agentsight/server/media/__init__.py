@@ -1,7 +1,8 @@
 """What files hold and look like, learned by a process of its own. Files in, values and files out.
 
 Knows neither database nor HTTP nor blobs. The server's process never imports a library that parses
-files: those are for `child.py` and `readers/`, which run with limits on memory and time.
+files: those are for `child.py` and `readers/`, which run in a sandbox, with limits on memory and
+time.
 """
 
 from agentsight.server.media.examiner import Examiner
@@ -14,6 +15,7 @@ from agentsight.server.media.kinds import (
     has_text,
 )
 from agentsight.server.media.model import PREVIEW_MIME_TYPE, Examined, ExaminerDied, Made
+from agentsight.server.media.sandbox import gaps as sandbox_gaps
 
 __all__ = [
     "PLAYBACK_MIME_TYPES",
@@ -27,4 +29,5 @@ __all__ = [
     "can_play",
     "can_preview",
     "has_text",
+    "sandbox_gaps",
 ]

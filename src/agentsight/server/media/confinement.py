@@ -1,4 +1,4 @@
-"""Limits that the examining process lays on itself before it opens its first file.
+"""Limits that the examining process lays on itself, and hands down to its workers.
 
 What Linux alone offers is left out elsewhere; the time limit, which the server keeps from outside,
 holds everywhere.
@@ -25,14 +25,11 @@ _OOM_SCORE: Final = b"800"
 
 def confine(*, memory_bytes: int, niceness: int, parent_pid: int) -> None:
     """Limit this process for good; end it when its parent is gone already."""
+    follow(parent_pid)
     if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as file:
             file.write(_OOM_SCORE)
-    if os.getppid() != parent_pid:  # it died before it was asked to tell
-        os._exit(1)
     _limit(resource.RLIMIT_CORE, 0)  # a core would hold what files hold
     _limit(resource.RLIMIT_NOFILE, _MAX_OPEN_FILES)
     _limit(resource.RLIMIT_FSIZE, MAX_OUTPUT_BYTES)
@@ -40,13 +37,27 @@ def confine(*, memory_bytes: int, niceness: int, parent_pid: int) -> None:
     os.nice(niceness)
 
 
+def follow(parent_pid: int) -> None:
+    """End this process when its parent ends, and at once if it has; forks forget (prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:  # it died before it was asked to tell
+        os._exit(1)
+
+
 def allow_cpu(seconds: float) -> None:
-    """Let this process use so much more processor time; more ends it with SIGXCPU."""
+    """Let this process use so much more processor time; more ends it with SIGXCPU.
+
+    Where that is ignored, with SIGKILL, a second later. Elsewhere than on Linux one process does
+    all jobs, and the limit must be able to grow.
+    """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(usage.ru_utime + usage.ru_stime + seconds) + 1
     if hard != resource.RLIM_INFINITY:
         soft = min(soft, hard)
+    if sys.platform == "linux":
+        hard = soft + 1 if hard == resource.RLIM_INFINITY else min(soft + 1, hard)
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 

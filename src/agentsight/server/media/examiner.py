@@ -15,6 +15,7 @@ from agentsight.server.media import kinds
 from agentsight.server.media.lane import Lane
 from agentsight.server.media.model import Examined, Made
 from agentsight.server.media.protocol import Job, Reply
+from agentsight.server.media.sandbox import gaps
 
 log = logging.getLogger("agentsight.server")
 
@@ -53,6 +54,7 @@ class Examiner:
         self._timeout_s = timeout_s
         self._max_text_chars = max_text_chars
         self._told: set[str] = set()
+        self._has_told_gaps = False
         self._is_closed = False
 
         def lane(name: str, niceness: int) -> Lane:
@@ -78,6 +80,10 @@ class Examiner:
         lanes = (self._thumbnails, self._playbacks, self._facts)
         return [lane.pid for lane in lanes if lane.pid is not None]
 
+    def peak_bytes(self) -> int:
+        """Return the most memory that a file has taken so far, in bytes."""
+        return max(lane.peak_bytes for lane in (self._thumbnails, self._playbacks, self._facts))
+
     async def examine(self, path: Path, *, mime_type: str, filename: str) -> Examined:
         """Learn a file's facts and its text.
 
@@ -102,8 +108,7 @@ class Examiner:
             filename=filename,
             max_text_chars=self._max_text_chars,
         )
-        reply = await self._facts.ask(job)
-        self._tell(job, reply)
+        reply = await self._ask(self._facts, job)
         return reply.examined or Examined(note=reply.note)
 
     async def thumbnail(
@@ -134,8 +139,7 @@ class Examiner:
             max_edge=max_edge,
             out=_absolute(out),
         )
-        reply = await self._thumbnails.ask(job)
-        self._tell(job, reply)
+        reply = await self._ask(self._thumbnails, job)
         return reply.made
 
     async def playback(self, path: Path, *, mime_type: str, out: Path) -> Made | None:
@@ -156,8 +160,7 @@ class Examiner:
             timeout_s=self._timeout_s * _PLAYBACK_FACTOR,
             out=_absolute(out),
         )
-        reply = await self._playbacks.ask(job)
-        self._tell(job, reply)
+        reply = await self._ask(self._playbacks, job)
         return reply.made
 
     async def close(self) -> None:
@@ -165,6 +168,19 @@ class Examiner:
         self._is_closed = True
         for lane in (self._thumbnails, self._playbacks, self._facts):
             await lane.close()
+
+    async def _ask(self, lane: Lane, job: Job) -> Reply:
+        self._tell_gaps()
+        reply = await lane.ask(job)
+        self._tell(job, reply)
+        return reply
+
+    def _tell_gaps(self) -> None:
+        """Say once, with the first file, what this machine's sandbox lacks."""
+        if not self._has_told_gaps:
+            self._has_told_gaps = True
+            if missing := gaps():
+                log.warning("files are parsed without %s: see `doctor`", " and ".join(missing))
 
     def _tell(self, job: Job, reply: Reply) -> None:
         """Note in the log what was missing: an absent library once, a file each time."""

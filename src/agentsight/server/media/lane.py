@@ -1,8 +1,9 @@
 """One examining process and the thread that talks with it: jobs one after the other.
 
-The process is started for the first job and ended after a while without one, after many jobs
-(libraries leak), and when it breaks a limit. The thread starts it, and the kernel ends it when the
-thread ends, however that comes about.
+The process is started for the first job, has a worker for each (`forking.py`), and is ended after
+a while without one, after many jobs (all its workers have the same addresses, which helps who tries
+to take one over again and again), and when a job takes too long. The thread starts it, and the
+kernel ends it when the thread ends, and its worker with it, however that comes about.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -22,7 +22,16 @@ from typing import IO, Final
 import msgspec
 
 from agentsight.server.media.model import ExaminerDied
-from agentsight.server.media.protocol import LENGTH_BYTES, MAX_FRAME_BYTES, READY, Job, Reply, frame
+from agentsight.server.media.protocol import (
+    LENGTH_BYTES,
+    MAX_FRAME_BYTES,
+    READY,
+    Ended,
+    Job,
+    Reply,
+    describe_exit,
+    frame,
+)
 
 _CHILD: Final = "agentsight.server.media.child"
 # All that a process needs to find its interpreter and libraries. No AGENTSIGHT_*, no AWS_*: whoever
@@ -70,6 +79,8 @@ class Lane:
         self._n_jobs = 0
         self._idle: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self.peak_bytes = 0
+        """The most memory that any job has taken so far."""
 
     @property
     def pid(self) -> int | None:
@@ -81,7 +92,7 @@ class Lane:
         """Run one job and return its answer.
 
         Raises:
-            ExaminerDied: When its limits ended the process, or it crashed.
+            ExaminerDied: When its limits ended the job, or it crashed.
         """
         if self._is_closed:
             raise RuntimeError("the examiner is closed")
@@ -142,7 +153,7 @@ class Lane:
         try:
             if is_new:
                 _await_ready(process, task.job)
-            reply = _exchange(process, task.job)
+            reply, ended = _exchange(process, task.job)
         except BaseException:
             self._reap()
             raise
@@ -151,8 +162,11 @@ class Lane:
                 self._running = None
         self._n_jobs += 1
         # An abandoned one may have been killed after its answer: the next must not be sent to it.
-        if reply.is_last or task.is_abandoned or self._n_jobs >= self._max_jobs:
+        if task.is_abandoned or self._n_jobs >= self._max_jobs:
             self._reap()
+        self.peak_bytes = max(self.peak_bytes, ended.peak_bytes)
+        if ended.died:
+            raise _died(task.job, ended.died)
         return reply
 
     def _start_if_needed(self) -> tuple[subprocess.Popen[bytes], bool]:
@@ -206,22 +220,30 @@ def _await_ready(process: subprocess.Popen[bytes], job: Job) -> None:
         raise _died(job, f"the process did not start: {_ending(process)}") from None
 
 
-def _exchange(process: subprocess.Popen[bytes], job: Job) -> Reply:
+def _exchange(process: subprocess.Popen[bytes], job: Job) -> tuple[Reply, Ended]:
     assert process.stdin
     assert process.stdout
     end_at = time.monotonic() + job.timeout_s
+    body = bytearray()
     try:
         process.stdin.write(frame(job))
-        length = int.from_bytes(_read(process.stdout, LENGTH_BYTES, end_at), "big")
-        if length > MAX_FRAME_BYTES:
-            raise _died(job, "it answered nonsense")
-        return msgspec.json.decode(_read(process.stdout, length, end_at), type=Reply)
+        while piece := _read_frame(process.stdout, end_at):
+            body += piece
+            if len(body) > MAX_FRAME_BYTES:
+                raise _died(job, "it answered nonsense")
+        ended = msgspec.json.decode(_read_frame(process.stdout, end_at), type=Ended)
+        return Reply() if ended.died else msgspec.json.decode(body, type=Reply), ended
     except TimeoutError:
         raise _died(job, f"took more than {job.timeout_s:g} s") from None
     except (EOFError, OSError):
         raise _died(job, _ending(process)) from None
     except msgspec.DecodeError:
         raise _died(job, "it answered nonsense") from None
+
+
+def _read_frame(pipe: IO[bytes], end_at: float) -> bytes:
+    length = int.from_bytes(_read(pipe, LENGTH_BYTES, end_at), "big")
+    return _read(pipe, length, end_at)
 
 
 def _read(pipe: IO[bytes], n_bytes: int, end_at: float) -> bytes:
@@ -244,9 +266,7 @@ def _ending(process: subprocess.Popen[bytes]) -> str:
         code = process.wait(timeout=5)
     except subprocess.TimeoutExpired:
         return "it stopped answering"
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
+    return describe_exit(code)
 
 
 def _died(job: Job, reason: str) -> ExaminerDied:

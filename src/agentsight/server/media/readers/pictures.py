@@ -13,7 +13,14 @@ import io
 import os
 from typing import Any, Final, cast
 
-from PIL import Image, ImageCms, ImageFile
+from PIL import (
+    AvifImagePlugin,
+    Image,
+    ImageCms,
+    ImageFile,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from agentsight.server.media.model import MAX_PIXELS, PREVIEW_MIME_TYPE, Examined, Made
 from agentsight.server.media.readers.errors import NotReadable
@@ -37,6 +44,10 @@ _ORIENTATION: Final = 0x0112  # EXIF 2.32, tag 274
 _SIDEWAYS: Final = (5, 6, 7, 8)
 _WEBP_QUALITY: Final = 80
 _JPEG_QUALITY: Final = 90
+
+# Pillow would load them when it first meets such a picture: in each worker anew.
+Image.preinit()
+_PLUGINS: Final = (AvifImagePlugin, TiffImagePlugin, WebPImagePlugin)
 
 Image.MAX_IMAGE_PIXELS = None  # `_open` is stricter, and says so in its own words
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -99,10 +110,9 @@ def _made(picture: Image.Image, mime_type: str, out: str) -> Made:
 def _open(path: str, mime_type: str, *, check_size: bool = True) -> Image.Image:
     formats = _FORMATS[mime_type]
     if "HEIF" in formats:
-        import pillow_heif
+        from agentsight.server.media.readers import heif
 
-        pillow_heif.options.DECODE_THREADS = 1
-        pillow_heif.register_heif_opener()
+        heif.register()
     try:
         picture = Image.open(path, formats=formats)
     except (OSError, SyntaxError, ValueError) as exc:

@@ -19,6 +19,7 @@ import av
 import av.error
 from av.container import InputContainer
 from av.stream import Disposition
+from av.subtitles.stream import SubtitleStream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image, ImageStat
@@ -28,6 +29,8 @@ from agentsight.server.media.model import MAX_PIXELS, MAX_SECONDS, Examined, Mad
 from agentsight.server.media.readers.errors import NotReadable
 from agentsight.server.media.readers.pictures import write_webp
 
+# PyAV would load it when it first opens a file: in each worker anew.
+_PLUGINS: Final = (SubtitleStream,)
 _DEMUXERS: Final = {
     "audio/aac": "aac",
     "audio/amr": "amr",

@@ -160,7 +160,7 @@ class _CodedVideo:
 
     def __init__(self, source: VideoStream, copy: OutputContainer) -> None:
         context = source.codec_context
-        # In square pixels: H.263 has a few sizes only, and says how wide its points are to be shown.
+        # In square pixels: H.263 has few sizes, and says how wide its points are to be shown.
         width = square_width(context.width, source)
         if max(width, context.height) > _MAX_CODED_EDGE:
             raise NotReadable(f"{width} × {context.height} is too large to be coded anew")
