@@ -27,6 +27,21 @@ def zipped(*names: str, stored: str = "") -> bytes:
     return target.getvalue()
 
 
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+WORKBOOK_START = b"\x09\x08\x10\0\0\x06\x05\0"
+
+
+def compound_head(*sectors: bytes) -> bytes:
+    """Make the beginning of a compound file: its header, and sectors that begin so."""
+    return b"".join(part.ljust(512, b"\0") for part in (OLE, *sectors))
+
+
+def entry(name: str, kind: int = 2) -> bytes:
+    """Write what the directory of a compound file says of a stream."""
+    encoded = f"{name}\0".encode("utf-16-le")
+    return encoded.ljust(64, b"\0") + len(encoded).to_bytes(2, "little") + bytes([kind])
+
+
 def ftyp(major: bytes, *others: bytes) -> bytes:
     """Make the first box of an ISO media file."""
     brands = major + b"\0\0\0\0" + b"".join(others)
@@ -74,6 +89,21 @@ def ftyp(major: bytes, *others: bytes) -> bytes:
         (zipped("x", stored="text/html; alert(1)"), "application/zip"),
         (zipped("a.txt", "b.txt"), "application/zip"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 40, "application/x-ole-storage"),
+        (compound_head(), "application/x-ole-storage"),
+        (compound_head(entry("WordDocument")), "application/msword"),
+        (compound_head(entry("Workbook")), "application/vnd.ms-excel"),
+        (compound_head(entry("Book")), "application/vnd.ms-excel"),
+        (compound_head(entry("PowerPoint Document")), "application/vnd.ms-powerpoint"),
+        # What is embedded in a document has entries, too; its streams may begin first.
+        (compound_head(entry("Workbook"), entry("WordDocument")), "application/msword"),
+        (compound_head(WORKBOOK_START, entry("WordDocument")), "application/msword"),
+        (compound_head(entry("WordDocument", kind=1)), "application/x-ole-storage"),
+        (compound_head(entry("WordDocument2")), "application/x-ole-storage"),
+        (compound_head(entry("__properties_version1.0")), "application/x-ole-storage"),
+        (compound_head(b"\xec\xa5\xc1\0"), "application/msword"),
+        (compound_head(b"", WORKBOOK_START), "application/vnd.ms-excel"),
+        (compound_head(b"\x0f\0\xe8\x03"), "application/vnd.ms-powerpoint"),
+        (compound_head(b"x\xec\xa5\xc1\0"), "application/x-ole-storage"),
         (b"{\\rtf1\\ansi", "application/rtf"),
     ],
 )

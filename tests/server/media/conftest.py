@@ -60,6 +60,17 @@ class Desk:
             return made
 
 
+def memory_of(pids: list[int]) -> int:
+    """Return the most that any of these processes has used so far, in bytes."""
+    peaks = [
+        int(line.split()[1]) * 1024
+        for pid in pids
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    ]
+    return max(peaks)
+
+
 @pytest.fixture(scope="module")
 async def examiner(anyio_backend: str) -> AsyncIterator[Examiner]:
     """Give one examiner to all tests of a module."""

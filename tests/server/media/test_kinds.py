@@ -5,12 +5,25 @@ from __future__ import annotations
 import pytest
 
 from agentsight.server.blobs import detect_mime_type
-from agentsight.server.media import can_examine, can_play, can_preview, has_text
-from agentsight.server.media.kinds import PICTURES, PLAYBACK_MIME_TYPES, SOUNDS, VIDEOS
+from agentsight.server.media import can_examine, can_play, can_preview, has_text, settled_type
+from agentsight.server.media.kinds import (
+    COMPOUND,
+    COMPOUNDS,
+    PICTURES,
+    PLAYBACK_MIME_TYPES,
+    SOUNDS,
+    VIDEOS,
+    XLS,
+)
 from tests.server.media.conftest import FILES
 
 EXPECTED = {
     "actually-a-png.pdf": ("image", None),
+    "by-word.doc": ("text", None),
+    "by-xlwt.xls": ("text", None),
+    "chairs.doc": (None, None),  # its directory is far behind
+    "chairs.ppt": ("text", None),
+    "chairs.xls": ("text", None),
     "hostile.html": ("text", None),
     "hostile.svg": ("text", None),
     "note.txt": ("text", None),
@@ -69,3 +82,27 @@ def test_whatever_can_be_copied_has_a_type_to_be_served_as() -> None:
     """Every extension of a copy goes with a type."""
     made = {can_play(mime_type) for mime_type in PICTURES | SOUNDS | VIDEOS} - {None}
     assert made == set(PLAYBACK_MIME_TYPES)
+
+
+@pytest.mark.parametrize("mime_type", sorted(COMPOUNDS))
+def test_a_look_at_the_whole_tells_compound_files_apart(mime_type: str) -> None:
+    """By the first bytes alone some are taken for others, or for none that is known."""
+    assert can_examine(mime_type)
+    assert settled_type(mime_type, XLS) == XLS
+    assert settled_type(mime_type, COMPOUND) == COMPOUND
+    assert settled_type(mime_type, None) == mime_type
+
+
+@pytest.mark.parametrize(
+    ("detected", "found"),
+    [
+        ("text/plain", XLS),
+        (None, XLS),
+        (COMPOUND, "text/html"),
+        (XLS, "image/png"),
+        ("text/html", "text/plain"),
+    ],
+)
+def test_nothing_else_becomes_another_type(detected: str | None, found: str) -> None:
+    """A process that a file has taken over cannot have that file served as a page."""
+    assert settled_type(detected, found) == detected

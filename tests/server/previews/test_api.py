@@ -23,6 +23,11 @@ pytestmark = pytest.mark.anyio
 # name: width, height, pages, whether it plays for some seconds, preview, playback
 REAL_FILES: dict[str, tuple[int | None, int | None, int | None, bool, str | None, str | None]] = {
     "actually-a-png.pdf": (200, 133, None, False, "image", None),
+    "by-word.doc": (None, None, None, False, "text", None),
+    "by-xlwt.xls": (None, None, 2, False, "text", None),
+    "chairs.doc": (None, None, None, False, "text", None),
+    "chairs.ppt": (None, None, 3, False, "text", None),
+    "chairs.xls": (None, None, 2, False, "text", None),
     "hostile.html": (None, None, None, False, "text", None),
     "hostile.svg": (None, None, None, False, "text", None),
     "note.txt": (None, None, None, False, "text", None),
@@ -119,6 +124,33 @@ async def test_rows_say_what_real_files_are(house: House, people: People) -> Non
         stem = name.rpartition(".")[0]
         assert row["playback_url"] == (playback and f"{folder}/playback/{stem}.{playback}"), name
         await check_opens(house, row, width, height)
+
+
+@pytest.mark.parametrize(
+    ("name", "mime_type", "words"),
+    [
+        ("chairs.doc", "application/msword", "жалоба НА стулья"),
+        ("chairs.xls", "application/vnd.ms-excel", "gerät KAPUTT"),
+        ("chairs.ppt", "application/vnd.ms-powerpoint", "ärger im möbelhaus"),
+    ],
+)
+async def test_office_files_of_before_2007_are_found_and_shown(
+    house: House, people: People, name: str, mime_type: str, words: str
+) -> None:
+    """Their type is settled by the whole file, where the first bytes did not tell it."""
+    row = await one_file(house, people.alice, name, data_of(name))
+    assert row["detected_mime_type"] == mime_type
+    answer = await people.alice.get("/api/v1/attachments/", {"text_contains": words})
+    assert [found["uid"] for found in answer.json()["results"]] == [row["uid"]]
+    answer = await people.alice.get("/api/v1/attachments/", {"detected_mime_type": mime_type})
+    assert [found["uid"] for found in answer.json()["results"]] == [row["uid"]]
+    assert (await people.carol.get("/api/v1/attachments/", {"text_contains": words})).json()[
+        "count"
+    ] == 0
+    shown = await house.stranger.get(path_of(row["preview_url"]))
+    assert words.casefold() in shown.body.decode().casefold()
+    file = await house.stranger.get(path_of(row["file_url"]))
+    assert file.headers["content-disposition"].startswith("attachment")
 
 
 async def check_opens(

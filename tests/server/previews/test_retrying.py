@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentsight.server.access import job_access
-from agentsight.server.attachments.facts import Facts, decode_facts
+from agentsight.server.attachments.facts import Facts, decode_facts, encode_facts
 from agentsight.server.media import Examined, Examiner, Made
 from agentsight.server.parts import Parts
 from agentsight.server.previews.examining import examine_step
@@ -140,6 +140,36 @@ async def test_files_that_lack_nothing_keep_what_they_have(shelf: Shelf) -> None
     while await examine_step(shelf.new):
         pass
     assert await shelf.house.count("blob_texts") == 1
+
+
+async def test_old_office_files_that_an_older_version_could_not_read_are_read(
+    shelf: Shelf,
+) -> None:
+    """Their detected type was that of any compound file, which nothing was ever learned of."""
+    names = ("chairs.doc", "chairs.xls", "chairs.ppt")
+    await send_files(shelf.person, *((name, data_of(name)) for name in names))
+    await shelf.house.run("DELETE FROM blob_jobs")
+    old_facts = encode_facts(Facts("application/x-ole-storage"))
+    await shelf.house.run(
+        "UPDATE blobs SET detected_mime_type = 'application/x-ole-storage', text_state = 'none',"
+        " facts = $1",
+        old_facts,
+    )
+    await shelf.house.run("UPDATE attachments SET facts = $1", old_facts)
+    assert await shelf.retry() == 3
+    while await examine_step(shelf.new):
+        pass
+    found = {name: (f.detected_mime_type, f.preview, f.pages)
+             for name, f in (await shelf.facts()).items()}  # fmt: skip
+    assert found == {
+        "chairs.doc": ("application/msword", "text", None),
+        "chairs.xls": ("application/vnd.ms-excel", "text", 2),
+        "chairs.ppt": ("application/vnd.ms-powerpoint", "text", 3),
+    }
+    assert await shelf.house.count("blob_texts") == 3
+    answer = await shelf.person.get("/api/v1/attachments/", {"text_contains": "chairs"})
+    assert answer.json()["count"] == 2
+    assert await shelf.retry() == 0
 
 
 async def test_another_organisations_files_are_not_touched(shelf: Shelf) -> None:

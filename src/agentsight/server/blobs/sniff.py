@@ -31,7 +31,6 @@ _PREFIXES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"#!AMR\n", "audio/amr"),
     (b"#!AMR-WB\n", "audio/amr"),
     (b"{\\rtf", "application/rtf"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),
     (b"\x1f\x8b\x08", "application/gzip"),
     (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
     (b"Rar!\x1a\x07", "application/vnd.rar"),
@@ -39,6 +38,28 @@ _PREFIXES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x28\xb5\x2f\xfd", "application/zstd"),
     (b"\x7fELF", "application/x-elf"),
 )
+
+# Compound files ([MS-CFB]): sectors of 512 or 4,096 bytes; entries of the directory have 128.
+_COMPOUND: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_SECTOR_BYTES: Final = 512
+_ENTRY_BYTES: Final = 128
+# What holds another program's document has entries for its streams, too: the first here wins.
+_STREAMS: Final[dict[str, str]] = {
+    "PowerPoint Document": "application/vnd.ms-powerpoint",
+    "WordDocument": "application/msword",
+    "Workbook": "application/vnd.ms-excel",
+    "Book": "application/vnd.ms-excel",
+}
+_STREAM_BY_NAME: Final = {f"{name}\0".encode("utf-16-le"): name for name in _STREAMS}
+# How those streams begin: FibBase with `nFib`, DocumentContainer, BOF of BIFF8 and of BIFF5.
+_STREAM_STARTS: Final[dict[bytes, str]] = {
+    b"\xec\xa5\xc0\x00": "application/msword",
+    b"\xec\xa5\xc1\x00": "application/msword",
+    b"\xec\xa5\xc2\x00": "application/msword",
+    b"\x0f\x00\xe8\x03": "application/vnd.ms-powerpoint",
+    b"\x09\x08\x10\x00": "application/vnd.ms-excel",
+    b"\x09\x08\x08\x00": "application/vnd.ms-excel",
+}
 
 # ISO base media brands (ISO/IEC 14496-12, `ftyp`; the registry is mp4ra.org). What is not here is
 # an MPEG-4 file.
@@ -116,6 +137,8 @@ def _by_signature(head: bytes) -> str | None:
         return "video/webm" if b"webm" in head[:64] else "video/x-matroska"
     if head.startswith(b"PK\x03\x04"):
         return _zip(head)
+    if head.startswith(_COMPOUND):
+        return _compound(head)
     return _by_short_signature(head)
 
 
@@ -165,6 +188,26 @@ def _zip(head: bytes) -> str:
         if at < 0:
             break
     return _PLAIN_ZIP
+
+
+def _compound(head: bytes) -> str:
+    """Tell whose compound file it is, by its streams, as far as they lie in the head.
+
+    The directory of small files does, by which alone it is certain; else a stream may begin here.
+    Which it is when neither does, the examining process tells, which has the whole file.
+    """
+    found: set[str] = set()
+    for at in range(_SECTOR_BYTES, len(head), _ENTRY_BYTES):
+        if head[at + 66 : at + 67] == b"\x02":  # a stream's entry
+            n_bytes = int.from_bytes(head[at + 64 : at + 66], "little")
+            found.add(_STREAM_BY_NAME.get(head[at : at + n_bytes], ""))
+    for name, mime_type in _STREAMS.items():
+        if name in found:
+            return mime_type
+    for at in range(_SECTOR_BYTES, len(head), _SECTOR_BYTES):
+        if mime_type := _STREAM_STARTS.get(head[at : at + 4]):
+            return mime_type
+    return "application/x-ole-storage"
 
 
 def _by_text(head: bytes, *, is_cut: bool) -> str | None:

@@ -13,6 +13,7 @@ from agentsight.server.media.kinds import (
     can_play,
     can_preview,
     has_text,
+    settled_type,
 )
 from agentsight.server.media.model import PREVIEW_MIME_TYPE, Examined, ExaminerDied, Made
 from agentsight.server.media.sandbox import gaps as sandbox_gaps
@@ -30,4 +31,5 @@ __all__ = [
     "can_preview",
     "has_text",
     "sandbox_gaps",
+    "settled_type",
 ]

@@ -111,6 +111,8 @@ def _readers_of(wanted: Wanted) -> set[str]:
         return {"transcoding"} if wanted.task == "playback" else {"recordings"}
     if mime_type == kinds.PDF:
         return {"pdfs"}
+    if mime_type in kinds.COMPOUNDS:
+        return {"office97", "doc", "ppt", "xls"}
     return {"office", "workbooks"} if mime_type in kinds.ZIPPED else {"plain", "rtf"}
 
 
@@ -144,6 +146,10 @@ def _examine(job: Job, end_at: float) -> Reply:
         from agentsight.server.media.readers import pdfs
 
         return Reply(examined=pdfs.examine(job.path, sink))
+    if mime_type in kinds.COMPOUNDS:
+        from agentsight.server.media.readers import office97
+
+        return Reply(examined=office97.examine(job.path, sink))
     pages: int | None = None
     if mime_type in kinds.ZIPPED:
         from agentsight.server.media.readers import office

@@ -61,11 +61,19 @@ EPUB: Final = "application/epub+zip"
 ZIPPED: Final = frozenset({DOCX, XLSX, PPTX, ODT, ODS, ODP, EPUB})
 """Documents that are ZIP archives of XML. Drawing their pages would take an office suite: they are
 shown by their text."""
+DOC: Final = "application/msword"
+XLS: Final = "application/vnd.ms-excel"
+PPT: Final = "application/vnd.ms-powerpoint"
+COMPOUND: Final = "application/x-ole-storage"
+"""A compound file whose first bytes do not tell of which program: looking at the whole may."""
+COMPOUNDS: Final = frozenset({DOC, XLS, PPT, COMPOUND})
+"""What Word, Excel and PowerPoint wrote before 2007, templates too, and others of that kind."""
 RTF: Final = "application/rtf"
 
 # SVG is text here: drawing it takes a browser's worth of code, and it can run scripts.
 _TEXTS: Final = frozenset(
-    {RTF, "application/json", "application/xml", "image/svg+xml", "message/rfc822"}
+    {DOC, XLS, PPT, RTF}
+    | {"application/json", "application/xml", "image/svg+xml", "message/rfc822"}
 )
 
 _PLAYABLE: Final = {
@@ -115,4 +123,22 @@ def has_text(mime_type: str | None) -> bool:
 
 def can_examine(mime_type: str | None) -> bool:
     """Tell whether there is anything to learn of a file of this type by opening it."""
-    return can_preview(mime_type) is not None or has_text(mime_type) or mime_type in SOUNDS
+    return (
+        can_preview(mime_type) is not None
+        or has_text(mime_type)
+        or mime_type in SOUNDS
+        or mime_type == COMPOUND
+    )
+
+
+def settled_type(detected: str | None, found: str | None) -> str | None:
+    """Return the type that stands after a look at a whole file.
+
+    Only compound files are told apart by it. How files are served follows their type: a process
+    that a hostile file has taken over must not be able to make a page of one.
+
+    Args:
+        detected: By the first bytes.
+        found: What the examining process says; None: nothing.
+    """
+    return found if found in COMPOUNDS and detected in COMPOUNDS else detected

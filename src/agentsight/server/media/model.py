@@ -19,6 +19,7 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     """What one look at a file told. None where a fact is unknown or means nothing.
 
     Attributes:
+        mime_type: The type by the whole file, where its first bytes may not have told it.
         width: Pixels, after the orientation that the file asks for.
         height: Likewise.
         pages: Pages of a document, slides, sheets of a workbook.
@@ -30,6 +31,7 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
         note: For the log: why something is missing. Holds nothing of the file's content.
     """
 
+    mime_type: str | None = None
     width: int | None = None
     height: int | None = None
     pages: int | None = None

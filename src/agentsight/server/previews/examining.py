@@ -36,6 +36,7 @@ from agentsight.server.media import (
     can_examine,
     can_play,
     can_preview,
+    settled_type,
 )
 from agentsight.server.parts import Parts
 from agentsight.server.previews import store
@@ -210,7 +211,7 @@ async def _facts(
     tx: Tx, agent_id: AgentId, blob_id: BlobId, known: Facts, source: Source, examined: Examined
 ) -> Facts:
     """Join what was found with what others know: the scan, and what could not be made."""
-    mime_type = source.detected_mime_type
+    mime_type = settled_type(source.detected_mime_type, examined.mime_type)
     preview = can_preview(mime_type) if examined.has_preview else None
     thumbnail = thumbnail_kind(ROW_SIZE)
     if preview == "image" and await store.is_known_as_none(tx, agent_id, blob_id, thumbnail):

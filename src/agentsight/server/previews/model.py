@@ -11,7 +11,7 @@ from agentsight.server.attachments.facts import Facts
 from agentsight.server.attachments.model import ServedRow
 from agentsight.server.attachments.names import file_stem
 from agentsight.server.ids import AgentId, BlobId
-from agentsight.server.media.kinds import SOUNDS, can_play, can_preview, has_text
+from agentsight.server.media.kinds import COMPOUND, SOUNDS, can_play, can_preview, has_text
 
 THUMBNAIL_SIZES: Final = (128, 512, 1600)
 """The longest edge in pixels: a list, a card, a window. Fixed: nobody can ask for millions."""
@@ -98,6 +98,7 @@ class ExaminedRow:
             or (can_preview(mime_type) == "image" and facts.preview != "image")
             or (can_play(mime_type) is not None and facts.playback is None)
             or (mime_type in SOUNDS and facts.seconds is None)
+            or mime_type == COMPOUND  # of which program it is may be known by now
         )
 
 

@@ -5,25 +5,21 @@ Formulas give the value that was saved with them; numbers that are dates are wri
 
 from __future__ import annotations
 
-import datetime
-import re
 import zipfile
 from typing import Final
 
+from agentsight.server.media.readers.cells import (
+    DATE_FORMATS,
+    EPOCH,
+    EPOCH_1904,
+    is_date_format,
+    shown_date,
+)
 from agentsight.server.media.readers.errors import NotReadable
 from agentsight.server.media.readers.office import Attributes, numbered, parse, related
 from agentsight.server.media.readers.texts import TextSink
 
 _MAX_SHARED_CHARS: Final = 32 * 1024 * 1024
-# Built-in formats of dates and times (18.8.30, numFmt).
-_DATE_FORMATS: Final = frozenset({*range(14, 23), *range(45, 48)})
-_LITERAL: Final = re.compile(r'"[^"]*"|\[[^\]]*\]|\\.|_.')
-_DATE_CODE: Final = re.compile(r"[ymdhs]", re.IGNORECASE)
-_MAX_FORMAT_CHARS: Final = 1024
-"""Excel takes 255; longer ones are made to be slow to read."""
-_EPOCH: Final = datetime.datetime(1899, 12, 30)  # noqa: DTZ001 - a workbook knows no time zone
-_EPOCH_1904: Final = datetime.datetime(1904, 1, 1)  # noqa: DTZ001 - likewise
-_MAX_SERIAL: Final = 2_958_465  # 31 December 9999
 
 
 def read(archive: zipfile.ZipFile, sink: TextSink) -> None:
@@ -56,7 +52,7 @@ class _Book:
         self.sheets: list[tuple[str, str]] = []
         self.strings: list[str] = []
         self.date_styles: set[int] = set()
-        self.epoch = _EPOCH
+        self.epoch = EPOCH
         self._read_sheets(archive, sink)
         self._read_strings(archive, sink)
         self._read_styles(archive, sink)
@@ -71,7 +67,7 @@ class _Book:
                 if kind == "worksheet":
                     self.sheets.append((attributes.get("name", ""), member))
             elif tag == "workbookPr" and attributes.get("date1904") in ("1", "true"):
-                self.epoch = _EPOCH_1904
+                self.epoch = EPOCH_1904
 
         parse(archive, main, sink, start=start)
         if not self.sheets:
@@ -109,7 +105,7 @@ class _Book:
         parse(archive, member, sink, start=start, end=end, text=characters)
 
     def _read_styles(self, archive: zipfile.ZipFile, sink: TextSink) -> None:
-        date_formats = set(_DATE_FORMATS)
+        date_formats = set(DATE_FORMATS)
         is_cells = False
         n_styles = 0
 
@@ -118,8 +114,7 @@ class _Book:
             number = attributes.get("numFmtId", "0")
             format_id = int(number) if number.isdecimal() else 0
             if tag == "numFmt":
-                code = attributes.get("formatCode", "")[:_MAX_FORMAT_CHARS]
-                if _DATE_CODE.search(_LITERAL.sub("", code)):
+                if is_date_format(attributes.get("formatCode", "")):
                     date_formats.add(format_id)
             elif tag == "cellXfs":
                 is_cells = True
@@ -187,9 +182,4 @@ class _Sheet:
             serial = float(value)
         except ValueError:
             return value
-        if not 0 <= serial <= _MAX_SERIAL:
-            return value
-        moment = self._book.epoch + datetime.timedelta(seconds=round(serial * 86_400))
-        if serial < 1:
-            return moment.strftime("%H:%M:%S")
-        return f"{moment:%Y-%m-%d}" if serial.is_integer() else f"{moment:%Y-%m-%d %H:%M:%S}"
+        return shown_date(serial, self._book.epoch) or value
