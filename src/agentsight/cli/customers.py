@@ -93,6 +93,8 @@ def run_export(arguments: argparse.Namespace) -> int:
     """Write a customer's ZIP; its name goes to standard output."""
     from agentsight.server.removals.service_customers import export_customer
 
+    if arguments.to == "-":
+        raise CliError("--to names a file, which appears when it is whole: give one", exit_code=2)
     to = Path(arguments.to)
 
     async def work(parts: Parts, access: Access) -> Export:
@@ -107,8 +109,8 @@ def run_export(arguments: argparse.Namespace) -> int:
     print(to)
     if export.missing:
         raise CliError(
-            f"the bytes of {len(export.missing)} files are not in the store (see the manifest);"
-            " agentsight fsck says more"
+            f"of {len(export.missing)} files the bytes are not, or not all, in the store (see the"
+            " manifest); agentsight fsck says more"
         )
     return 0
 

@@ -102,7 +102,10 @@ def _refuse_taken(to: Path) -> None:
 @contextlib.contextmanager
 def _scratch(to: Path) -> Generator[IO[bytes]]:
     """Open a file beside `to` that only we may read; it gets the name when the block ends well."""
-    handle, name = tempfile.mkstemp(prefix=f".{to.name}.", suffix=".part", dir=to.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{to.name}.", suffix=".part", dir=to.parent)
+    except OSError as error:  # it names a file that nobody has asked for
+        raise OSError(error.errno, error.strerror, str(to.parent)) from error
     try:
         with os.fdopen(handle, "w+b") as raw:
             yield raw
@@ -219,6 +222,9 @@ class _Writer:
             self._export.missing.append(file.uid)
             return
         async with stream as chunks:
+            if chunks.size_bytes != file.size_bytes:  # cut by a disk or a copy: not that file
+                self._export.missing.append(file.uid)
+                return
             entry = zipfile.ZipInfo(path)
             entry.external_attr = 0o644 << 16
             with archive.open(entry, "w", force_zip64=True) as target:
