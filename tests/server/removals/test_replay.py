@@ -61,7 +61,7 @@ async def test_what_came_back_is_erased_again(own_house: House) -> None:
 
     done = await replay(house.parts)
     assert (done.n_learned, done.n_written, done.n_foreign) == (3, 0, 0)
-    assert (done.n_conversations, done.n_attachments) == (3, 1)
+    assert (done.n_conversations, done.n_attachments) == (3, 4)
     rows = await house.rows(
         "SELECT conversation_id FROM conversations WHERE agent_id = $1 ORDER BY conversation_id",
         alice.access.agent_id,

@@ -44,6 +44,7 @@ class Replayed:
     """Erasures whose hashes were made with another key: nobody can tell what they name."""
     n_conversations: int = 0
     n_attachments: int = 0
+    """Those that went with their conversations, too."""
     receipt_uids: list[str] = field(default_factory=list[str])
 
     @property
@@ -161,7 +162,8 @@ async def _erase_pks(
 
     n_marked = await parts.db.write(unit)
     replayed.receipt_uids.append(uid)
-    await finish(parts, uid, max_steps=STEPS_OF_OPERATOR)
+    work = await finish(parts, uid, max_steps=STEPS_OF_OPERATOR)
+    replayed.n_attachments += work.receipt.rows.attachments
     return n_marked
 
 
