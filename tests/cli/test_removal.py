@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,51 @@ def _check_export(path: Path) -> None:
         assert {json.loads(line)["customer_id"] for line in conversations} == {"+39 jane"}
 
 
+def test_an_export_without_all_bytes_says_so(server: LiveServer, tmp_path: Path) -> None:
+    """A file that was cut is handed out no more than one that is gone; both are named."""
+    agent = server.make_agent()
+    for name in ("cut", "gone", "whole"):
+        tell(server, agent, name, "jane")
+    objects = {
+        path.read_bytes()[:4].strip(): path
+        for path in server.data_dir.rglob("*")
+        if path.is_file() and b" file 1" in path.read_bytes()[:20]
+    }
+    os.truncate(objects[b"cut"], 10)
+    objects[b"gone"].unlink()
+    to = tmp_path / "jane.zip"
+    export = run_command("customers", "export", "jane", "--to", str(to), *at(server))
+    assert (export.returncode, export.stdout) == (1, f"{to}\n")
+    assert "of 2 files the bytes are not, or not all, in the store" in export.stderr
+    with zipfile.ZipFile(to) as archive:
+        assert archive.testzip() is None
+        manifest = json.loads(archive.read("manifest.json"))
+        assert len(manifest["missing"]) == 2
+        [file] = manifest["files"]
+        assert archive.read(file["path"]) == b"whole file 1" * 100
+        assert [name for name in archive.namelist() if name.startswith("files/")] == [file["path"]]
+
+
+@pytest.mark.parametrize(
+    ("to", "code", "said"),
+    [
+        ("-", 2, "agentsight: --to names a file, which appears when it is whole: give one"),
+        ("nowhere/x.zip", 1, "agentsight: No such file or directory: nowhere"),
+        ("jane.txt/x.zip", 1, "agentsight: Not a directory: jane.txt"),
+    ],
+)
+def test_an_export_that_goes_nowhere_names_what_was_typed(
+    server: LiveServer, tmp_path: Path, to: str, code: int, said: str
+) -> None:
+    """Never the file that it would have been written to first."""
+    tell(server, server.make_agent(), "c", "jane")
+    (tmp_path / "jane.txt").touch()
+    done = run_command("customers", "export", "jane", "--to", to, *at(server), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.splitlines()[-1] == said
+    assert [path for path in tmp_path.iterdir() if path.name.endswith(("-", ".part"))] == []
+
+
 def test_nothing_is_proved_by_erasing_nobody(server: LiveServer) -> None:
     """An id that nobody has, or that is written otherwise, gets no receipt, with --yes too."""
     tell(server, server.make_agent(), "c", "ada")
@@ -134,6 +180,12 @@ def test_retention_is_set_listed_and_unset(server: LiveServer) -> None:
     listed = run_command("retention", "list", "--json", "--database-url", server.database_url)
     assert [(row["agent"], row["environment"], row["days"]) for row in json.loads(listed.stdout)
             ] == [(agent.slug, None, 30), (agent.slug, "development", 7)]  # fmt: skip
+    audit = run_command("audit", "list", "--action", "retain", "--agent", agent.slug, "--json",
+                        "--database-url", server.database_url)  # fmt: skip
+    assert [json.loads(row["detail"]) for row in json.loads(audit.stdout)] == [
+        {"environment": "development", "days": 7},
+        {"environment": None, "days": 30},
+    ]
     for words, code in (
         (("set", "--agent", agent.slug, "--days", "0"), 2),
         (("set", "--agent", "nobody", "--days", "1"), 1),

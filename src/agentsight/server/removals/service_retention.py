@@ -41,7 +41,7 @@ async def set_rule(
     async def unit(tx: Tx) -> None:
         agent, environment_id = await _place(tx, access, agent_slug, environment, now_us)
         await store.set_rule(tx, agent, environment_id, days, now_us=now_us)
-        await _audit(tx, agent, days, now_us)
+        await _audit(tx, agent, environment, days, now_us)
 
     await db.write(unit)
 
@@ -59,7 +59,7 @@ async def unset_rule(
         agent, environment_id = await _place(tx, access, agent_slug, environment, now_us)
         if not await store.unset_rule(tx, agent, environment_id):
             raise not_found()
-        await _audit(tx, agent, None, now_us)
+        await _audit(tx, agent, environment, None, now_us)
 
     await db.write(unit)
 
@@ -99,7 +99,10 @@ async def _place(
     return scope, environment_id
 
 
-async def _audit(tx: Tx, access: Access, days: int | None, now_us: int) -> None:
-    """Write down who changed how long things live: it deletes as surely as a deletion."""
-    detail = json.dumps({"days": days})
+async def _audit(
+    tx: Tx, access: Access, environment: str | None, days: int | None, now_us: int
+) -> None:
+    """Write down who changed where how long things live: it deletes as surely as a deletion."""
+    slug = None if environment is None else clean_environment(environment)
+    detail = json.dumps({"environment": slug, "days": days})
     await audits.add(tx, access, "retain", "agent", None, detail=detail, now_us=now_us)
