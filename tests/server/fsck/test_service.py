@@ -218,6 +218,10 @@ async def test_facts_that_were_not_copied_are_copied(own_house: House) -> None:
     assert (await check(own_house)).faults == {}
 
 
+ON_FILES = pytest.mark.parametrize("places", [("sqlite", "local"), ("postgresql", "local")])
+"""Where a test can make what lies in the store older than it is."""
+
+
 async def pause(house: House, person: Person, *, hours: int, pin_hours: int) -> tuple[str, Path]:
     """Begin an upload, and let it rest for so long by the clock of rows and by that of files."""
     path = await begin(person, b"x" * 1_000)
@@ -231,6 +235,7 @@ async def pause(house: House, person: Person, *, hours: int, pin_hours: int) -> 
     return path, file
 
 
+@ON_FILES
 async def test_the_bytes_of_an_upload_that_rests_are_left_alone(own_house: House) -> None:
     """With a pin of a week, and whatever the settings that fsck itself was given say."""
     alice = (await own_house.people()).alice
@@ -242,6 +247,7 @@ async def test_the_bytes_of_an_upload_that_rests_are_left_alone(own_house: House
     assert (await patch(alice, path, 600, b"x" * 400)).status == 204
 
 
+@ON_FILES
 async def test_what_nobody_will_go_on_with_is_removed(own_house: House) -> None:
     """After the time that the settings promise to an upload, and not before."""
     alice = (await own_house.people()).alice
@@ -255,3 +261,16 @@ async def test_what_nobody_will_go_on_with_is_removed(own_house: House) -> None:
     report = await check(own_house, Options(is_repairing=True))
     assert (report.faults["leftover"].n_repaired, report.is_clean) == (1, True)
     assert not file.exists()
+
+
+async def test_a_removal_that_was_broken_off_is_finished(own_house: House) -> None:
+    """Told without repairing; with it the object goes, and nothing is left to tell."""
+    people = await own_house.people()
+    await store(people.alice, b"going")
+    await own_house.run("DELETE FROM attachments")
+    await own_house.run("UPDATE blobs SET state = 'deleting'")
+    assert not (await check(own_house)).is_clean
+    report = await check(own_house, REPAIR)
+    assert report.is_clean
+    assert report.faults["unfinished_removal"].n_repaired == 1
+    assert "unfinished_removal" not in (await check(own_house)).faults

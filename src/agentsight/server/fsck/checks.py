@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -108,10 +108,24 @@ class Check:
                     key, size, is_repaired=self.options.is_repairing
                 )
 
-    async def removals_are_finished(self) -> None:
-        """Look for blobs whose removal has begun and not ended."""
-        for _, key, size in await self._read(store.going):
-            self.report.fault("unfinished_removal").add(key, size)
+    async def removals_are_finished(self, finish: Callable[[], Awaitable[int]]) -> None:
+        """Look for blobs whose removal has begun and not ended, and carry them on.
+
+        Args:
+            finish: Does a part of what was broken off; returns how many steps it took.
+        """
+        found = {key: size for _, key, size in await self._read(store.going)}
+        left = set(found)
+        if self.options.is_repairing:
+            # As long as it gets on: a store that refuses to remove one would hold it for ever.
+            while left and await finish():
+                now_left = {key for _, key, _ in await self._read(store.going)} & left
+                if now_left == left:
+                    break
+                left = now_left
+        for key, size in found.items():
+            is_repaired = self.options.is_repairing and key not in left
+            self.report.fault("unfinished_removal").add(key, size, is_repaired=is_repaired)
 
     # --- Rows among themselves --------------------------------------------------------------------
 
