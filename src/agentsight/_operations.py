@@ -39,6 +39,8 @@ ConversationRef: TypeAlias = int | str
 
 _JSON_HEADERS: Final = (("Content-Type", "application/json"),)
 _ERASE: Final = (("erase", "true"),)
+_NOT_FOUND: Final = "Not found."
+"""The server's words for what is not there; it does not say what it was asked for."""
 
 
 # --- Reading ------------------------------------------------------------------------------------
@@ -67,7 +69,7 @@ def file_filters(filters: Mapping[str, object]) -> dict[str, object]:
 
 def fetch_file(uid: str) -> Operation[Json]:
     """GET the row of one file."""
-    return (yield from call("GET", _file_path(uid)))
+    return (yield from call("GET", _file_path(uid), what=_file_named(uid)))
 
 
 def fetch_page(
@@ -84,13 +86,14 @@ def fetch_page(
 def fetch_conversation(reference: ConversationRef) -> Operation[Json]:
     """GET one conversation with its transcript."""
     pk = yield from find_pk(reference)
-    return (yield from call("GET", f"{CONVERSATIONS_PATH}{pk}/"))
+    return (yield from call("GET", f"{CONVERSATIONS_PATH}{pk}/", what=named(reference)))
 
 
 def fetch_attachments(reference: ConversationRef) -> Operation[Json]:
     """GET a conversation's files, by message."""
     pk = yield from find_pk(reference)
-    return (yield from call("GET", f"{CONVERSATIONS_PATH}{pk}/attachments/"))
+    path = f"{CONVERSATIONS_PATH}{pk}/attachments/"
+    return (yield from call("GET", path, what=named(reference)))
 
 
 def find_pk(reference: ConversationRef) -> Operation[int]:
@@ -100,9 +103,7 @@ def find_pk(reference: ConversationRef) -> Operation[int]:
         return reference
     reply = yield Request("GET", LOOKUP_PATH, (("conversation_id", reference),))
     if reply.status == 404:
-        raise NotFoundException(
-            f"Conversation with conversation_id '{reference}' not found{endpoint_doubt(reply)}"
-        )
+        raise NotFoundException(f"{named(reference)} not found{endpoint_doubt(reply)}")
     found = read_success(reply, "GET", LOOKUP_PATH)
     pk = found.get("id")
     if not isinstance(pk, int):
@@ -157,43 +158,46 @@ def rename_conversation(reference: ConversationRef, name: str) -> Operation[Json
         raise InvalidConversationDataException("Field 'name' must be a non-empty string")
     body = {"name": _checked_name(name)}
     pk = yield from find_pk(reference)
-    return (yield from call("PATCH", f"{CONVERSATIONS_PATH}{pk}/rename/", body=body))
+    path = f"{CONVERSATIONS_PATH}{pk}/rename/"
+    return (yield from call("PATCH", path, body=body, what=named(reference)))
 
 
 def mark_conversation(reference: ConversationRef, is_marked: bool) -> Operation[Json]:
     """POST a conversation's mark."""
     pk = yield from find_pk(reference)
     body = {"is_marked": bool(is_marked)}
-    return (yield from call("POST", f"{CONVERSATIONS_PATH}{pk}/mark/", body=body))
+    path = f"{CONVERSATIONS_PATH}{pk}/mark/"
+    return (yield from call("POST", path, body=body, what=named(reference)))
 
 
 def delete_conversation(reference: ConversationRef) -> Operation[Json]:
     """DELETE a conversation, softly. Not repeated where it may have happened: again is a 404."""
     pk = yield from find_pk(reference)
     path = f"{CONVERSATIONS_PATH}{pk}/delete/"
-    return (yield from call("DELETE", path, is_repeatable=False))
+    return (yield from call("DELETE", path, is_repeatable=False, what=named(reference)))
 
 
 def erase_conversation(reference: ConversationRef) -> Operation[Json]:
     """DELETE a conversation with all that is in it, for good."""
-    path = conversation_path(reference)
-    return (yield from call("DELETE", path, params=_ERASE, is_repeatable=False))
+    path, what = conversation_path(reference), named(reference)
+    return (yield from call("DELETE", path, params=_ERASE, is_repeatable=False, what=what))
 
 
 def restore_conversation(reference: ConversationRef) -> Operation[Json]:
     """POST that a conversation's deletion is undone."""
-    return (yield from call("POST", f"{conversation_path(reference)}restore/"))
+    path = f"{conversation_path(reference)}restore/"
+    return (yield from call("POST", path, what=named(reference)))
 
 
 def delete_file(uid: str, *, erase: bool) -> Operation[Json]:
     """DELETE a file: softly, or for good. Not repeated where it may have happened."""
-    params = _ERASE if erase else ()
-    return (yield from call("DELETE", _file_path(uid), params=params, is_repeatable=False))
+    path, params, what = _file_path(uid), _ERASE if erase else (), _file_named(uid)
+    return (yield from call("DELETE", path, params=params, is_repeatable=False, what=what))
 
 
 def restore_file(uid: str) -> Operation[Json]:
     """POST that a file's deletion is undone."""
-    return (yield from call("POST", f"{_file_path(uid)}restore/"))
+    return (yield from call("POST", f"{_file_path(uid)}restore/", what=_file_named(uid)))
 
 
 def conversation_path(reference: ConversationRef) -> str:
@@ -208,6 +212,17 @@ def _file_path(uid: object) -> str:
     if not isinstance(uid, str) or not uid:
         raise ValueError("a file is named by its uid, which is text: see the row of the file")
     return f"{FILES_PATH}{_quoted(uid)}/"
+
+
+def named(reference: ConversationRef) -> str:
+    """Name a conversation in an error's text."""
+    if isinstance(reference, int):
+        return f"Conversation with id {reference}"
+    return f"Conversation with conversation_id '{reference}'"
+
+
+def _file_named(uid: str) -> str:
+    return f"File with uid '{uid}'"
 
 
 def _quoted(text: str) -> str:
@@ -234,7 +249,8 @@ def update_conversation(reference: ConversationRef, changes: Json) -> Operation[
     if not body:
         raise ValueError("At least one field must be provided for update")
     pk = yield from find_pk(reference)
-    return (yield from call("PATCH", f"{CONVERSATIONS_PATH}{pk}/update/", body=body))
+    path = f"{CONVERSATIONS_PATH}{pk}/update/"
+    return (yield from call("PATCH", path, body=body, what=named(reference)))
 
 
 def submit_feedback(
@@ -265,7 +281,7 @@ def submit_feedback(
         body["comment"] = comment
     if metadata:
         body["metadata"] = metadata
-    return (yield from call("POST", FEEDBACKS_PATH, body=body))
+    return (yield from call("POST", FEEDBACKS_PATH, body=body, what=named(reference)))
 
 
 def _checked_name(name: str) -> str:
@@ -288,8 +304,12 @@ def call(
     params: tuple[tuple[str, str], ...] = (),
     body: object = None,
     is_repeatable: bool = True,
+    what: str = "",
 ) -> Operation[Json]:
     """Send one JSON request and return the parsed body of its success.
+
+    Args:
+        what: the thing it is about, by name, for the message of a 404.
 
     Raises:
         UnauthorizedException, ForbiddenException, NotFoundException: 401, 403, 404.
@@ -299,14 +319,14 @@ def call(
     content = None if body is None else encode(body)
     headers = _JSON_HEADERS if content is not None else ()
     reply = yield Request(method, path, params, content, headers, is_repeatable)
-    return read_success(reply, method, path)
+    return read_success(reply, method, path, what)
 
 
-def read_success(reply: Reply, method: str, path: str) -> Json:
+def read_success(reply: Reply, method: str, path: str, what: str = "") -> Json:
     """Return the parsed body of a success; raises as `call` does."""
     if reply.status in (200, 201) or (reply.status == 204 and method != "GET"):
         return read_object(reply, f"{method} {path}")
-    raise error_of(reply)
+    raise error_of(reply, what=what)
 
 
 def read_object(reply: Reply, request: str) -> Json:
@@ -323,13 +343,14 @@ def read_object(reply: Reply, request: str) -> Json:
 
 
 def error_of(
-    reply: Reply, request_type: str = ""
+    reply: Reply, request_type: str = "", *, what: str = ""
 ) -> ConversationApiException | ConversationNetworkException:
     """Return the error a reply means.
 
     Args:
         reply: any reply that is no success.
         request_type: for the messages of the tracker's own routes, whose errors are not typed.
+        what: what a 404 is about, where the server names nothing.
     """
     if reply.status < 400:
         return ConversationNetworkException(
@@ -340,6 +361,8 @@ def error_of(
     detail = str(data["detail"]) if is_object(data) and "detail" in data else None
     if not request_type:
         if reply.status == 404:
+            if what and detail == _NOT_FOUND:
+                detail = f"{what} not found"
             return NotFoundException((detail or "Resource not found") + endpoint_doubt(reply))
         if reply.status == 401:
             return UnauthorizedException(detail or "Invalid or missing API key")

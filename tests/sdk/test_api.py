@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from agentsight import AgentSightAPI, AsyncAgentSightAPI
+from agentsight import AgentSightAPI, AsyncAgentSightAPI, ConversationManager
 from agentsight.exceptions import (
     ConversationApiException,
     ConversationNetworkException,
@@ -62,6 +62,29 @@ def test_an_unknown_conversation_is_named_in_the_error(
     with pytest.raises(NotFoundException, match="conversation_id 'nope' not found") as caught:
         api.fetch_conversation_attachments("nope")
     assert caught.value.status_code == 404
+
+
+def test_whatever_is_not_there_is_named(server: ScriptServer) -> None:
+    """By number, by name or by uid, whoever asks."""
+    server.script = lambda _: Answer(404, {"detail": "Not found.", "code": "not_found"})
+    with AgentSightAPI(KEY, server.url) as api, ConversationManager(KEY, server.url) as manager:
+        calls: list[tuple[Callable[[], object], str]] = [
+            (lambda: api.fetch_conversation(7), "Conversation with id 7 not found"),
+            (lambda: api.fetch_conversation_attachments(7), "Conversation with id 7 not found"),
+            (lambda: api.fetch_attachment("x-1"), "File with uid 'x-1' not found"),
+            (lambda: manager.rename_conversation(7, "n"), "Conversation with id 7 not found"),
+            (lambda: manager.delete_conversation(7), "Conversation with id 7 not found"),
+            (lambda: manager.erase_conversation("c"),
+             "Conversation with conversation_id 'c' not found"),
+            (lambda: manager.restore_conversation("c"),
+             "Conversation with conversation_id 'c' not found"),
+            (lambda: manager.delete_attachment("x-1"), "File with uid 'x-1' not found"),
+            (lambda: manager.restore_attachment("x-1"), "File with uid 'x-1' not found"),
+        ]  # fmt: skip
+        for call, said in calls:
+            with pytest.raises(NotFoundException) as caught:
+                call()
+            assert str(caught.value) == said
 
 
 def test_a_404_of_an_endpoint_with_a_path_names_both_possibilities(server: ScriptServer) -> None:
