@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agentsight._flow import LocalTrouble, Meter, Operation, Request, locally
-from agentsight._operations import conversation_path, error_of
+from agentsight._operations import conversation_path, error_of, named
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -71,7 +72,7 @@ def fetch_zip_into(
     except LocalTrouble as error:
         raise OSError(str(error)) from error
     if reply.status != 200:
-        raise error_of(reply)
+        raise error_of(reply, what=named(reference))
     return sink.n_bytes
 
 
@@ -82,13 +83,15 @@ def fetch_zip(
 
     Raises:
         NotFoundException: there is no such conversation.
-        OSError: the file cannot be written.
+        OSError: the file cannot be written; it names what was given, or its directory.
     """
     target = os.path.abspath(path)
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     # A name of its own, made anew: what is there already, a link to elsewhere too, is not written.
     part = f"{target}.{secrets.token_hex(4)}.part"
     try:
-        with (yield from locally(lambda: open(part, "xb"))) as stream:
+        with (yield from locally(lambda: _open_part(part))) as stream:
             n_bytes = yield from fetch_zip_into(reference, stream, progress)
         yield from locally(lambda: os.replace(part, target))
     except BaseException:
@@ -96,3 +99,10 @@ def fetch_zip(
             os.unlink(part)
         raise
     return n_bytes
+
+
+def _open_part(part: str) -> BinaryIO:
+    try:
+        return open(part, "xb")
+    except OSError as error:  # it names a file that nobody has asked for
+        raise OSError(error.errno, error.strerror, os.path.dirname(part)) from error

@@ -10,6 +10,7 @@ Operations and plain functions; who drives them, in threads or tasks, is below.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -48,7 +49,7 @@ class Stopped(Exception):
 
 
 class PartFile:
-    """The sink of one file's bytes. `open` it before and `close` it after."""
+    """The sink of one file's bytes. `open` it before and `leave` it after."""
 
     def __init__(self, job: Job, session: Session) -> None:
         self._job = job
@@ -70,6 +71,13 @@ class PartFile:
             self._lock()
             while chunk := os.read(self._descriptor, _READ_BYTES):
                 self._take(chunk)
+        except PermissionError as error:
+            if os.path.lexists(self._job.part):
+                raise _trouble(error) from error
+            directory = self._job.part.parent
+            raise _DiskTrouble(
+                f"nothing may be written in {directory}: change its permissions, or choose another"
+            ) from error
         except OSError as error:
             raise _trouble(error) from error
         if self.offset > self._job.row.size_bytes:
@@ -136,8 +144,15 @@ class PartFile:
             raise _trouble(error) from error
         return True
 
+    def leave(self) -> None:
+        """Let go; what was written stays for the next time, and where nothing was, nothing does."""
+        if self._descriptor >= 0 and not self.offset:
+            with contextlib.suppress(OSError):
+                self._job.part.unlink()
+        self.close()
+
     def close(self) -> None:
-        """Let go; what was written stays for the next time."""
+        """Close the part."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -159,6 +174,7 @@ class PartFile:
         except (BlockingIOError, FileNotFoundError):
             is_ours = False
         if not is_ours:
+            self.close()  # so that it is not taken for ours
             raise LocalTrouble("another process is fetching it into this directory just now")
 
 
@@ -227,7 +243,7 @@ class Session:
         except LocalTrouble as error:
             return job.result("failed", str(error))
         finally:
-            part.close()
+            part.leave()
 
     def _fetch(self, job: Job, part: PartFile) -> Operation[DownloadedFile]:
         yield from locally(part.open)

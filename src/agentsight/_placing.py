@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -77,7 +78,11 @@ def plan(rows: Sequence[Row], directory: Path, *, overwrite: bool) -> list[Job]:
     Raises:
         OSError: the directory cannot be made or read.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        reason = os.strerror(errno.ENOTDIR)
+        raise NotADirectoryError(errno.ENOTDIR, reason, str(directory)) from None
     names = os.listdir(directory)
     path_by_row = {} if overwrite else _find_present(rows, directory, names)
     taken = {fold_name(path.name) for path in path_by_row.values()}

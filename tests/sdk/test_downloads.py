@@ -265,6 +265,7 @@ def test_one_file_that_is_refused_does_not_stop_the_others(
     bad, good = api.download_attachments(1, out)
     assert (bad.status, good.status) == ("refused", "downloaded")
     assert f"it is {code}" in str(bad.error)
+    assert [path.name for path in out.iterdir()] == ["good.bin"]
     files.faults[uid] = [refuse(status, code)]
     with pytest.raises(DownloadException, match=r"1 of 2 files are not here; 'bad\.bin'") as caught:
         api.download_attachments(1, out, check=True)
@@ -453,10 +454,30 @@ def test_what_cannot_begin_raises(
     with pytest.raises(NotFoundException):
         api.download_attachments(2, tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="File exists"):
+    with pytest.raises(NotADirectoryError, match=r"Not a directory: .*/file'"):
         api.download_attachments(1, tmp_path / "file")
     with pytest.raises(ValueError, match="max_workers"):
         api.download_attachments(1, tmp_path, max_workers=0)
+
+
+def test_a_directory_that_may_not_be_written_is_named_once(
+    api: AgentSightAPI, files: Files, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no file's fault, so that the others are not tried."""
+    for n in range(3):
+        files.add(f"{n}.bin", b"data")
+    really_open = os.open
+
+    def refuse(path: Any, flags: int, mode: int = 0o777) -> int:
+        if str(path).endswith(".part"):
+            raise PermissionError(13, "Permission denied", path)
+        return really_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    first, *others = api.download_attachments(1, out, max_workers=1)
+    said = f"nothing may be written in {out}: change its permissions, or choose another"
+    assert (first.status, first.error) == ("failed", said)
+    assert [file.error for file in others] == [f"not tried: {said}"] * 2
 
 
 def test_the_key_does_not_follow_a_redirect_to_the_store(
@@ -506,9 +527,22 @@ def test_a_zip_that_never_comes_leaves_nothing(
     zip_script += [Answer(200, b"half", short=True)] * 9
     with pytest.raises(ConversationNetworkException):
         api.download_attachments_zip("a/b", tmp_path / "a.zip")
-    with pytest.raises(NotFoundException):
+    with pytest.raises(NotFoundException, match="conversation_id 'c' not found"):
         api.download_attachments_zip("c", tmp_path / "a.zip")
     assert contents(tmp_path) == {"a.zip": b"before"}
+
+
+def test_where_a_zip_cannot_go_is_named_as_it_was_given(
+    api: AgentSightAPI, zip_script: list[Answer], tmp_path: Path
+) -> None:
+    """The file that is written first has a name that nobody knows."""
+    with pytest.raises(IsADirectoryError) as caught:
+        api.download_attachments_zip("a/b", tmp_path)
+    assert caught.value.filename == str(tmp_path)
+    with pytest.raises(FileNotFoundError) as missing:
+        api.download_attachments_zip("a/b", tmp_path / "nowhere" / "a.zip")
+    assert missing.value.filename == str(tmp_path / "nowhere")
+    assert zip_script == []
 
 
 def test_a_zip_on_its_way_writes_over_nothing(
