@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
@@ -157,6 +158,10 @@ def test_the_key_comes_from_a_file_or_standard_input_and_from_no_argument(
     ("words", "code", "said"),
     [
         (("list", "nowhere"), 1, "Conversation with conversation_id 'nowhere' not found"),
+        (("list", "999999", "--id"), 1, "Conversation with id 999999 not found"),
+        (("download", "999999", "--id"), 1, "Conversation with id 999999 not found"),
+        (("upload", "999999", "--id", __file__), 1, "Conversation with id 999999 not found"),
+        (("download", "nope", "--zip", "nope.zip"), 1, "conversation_id 'nope' not found"),
         (("list", "x", "--id"), 2, "CONVERSATION is a number, not 'x'"),
         (("search", "--since", "soon"), 2, "Send an ISO 8601 date"),
         (("search", "--min-size", "1MB"), 2, "'1MB' is not a number of bytes"),
@@ -199,6 +204,88 @@ def test_a_file_that_is_missing_fails_the_command_and_not_the_others(
     assert done.returncode == 1
     assert done.stdout == "downloaded  out/kept\n"
     assert "refused: lost: " in done.stderr
+
+
+@pytest.mark.parametrize("to", ["all.zip", "-"])
+def test_files_that_are_not_in_the_zip_are_told(
+    server: LiveServer, agent: Agent, tmp_path: Path, to: str
+) -> None:
+    """As without --zip: a line a file and exit code 1, in a file as in a pipe."""
+    contents = {name: os.urandom(MB) for name in ("lost", "blocked", "kept")}
+    put(server, agent, tmp_path, **contents)
+    objects = [path for path in server.data_dir.rglob("*") if path.is_file()]
+    [lost] = [p for p in objects if p.read_bytes() == contents["lost"]]
+    lost.unlink()
+    sha256 = hashlib.sha256(contents["blocked"]).hexdigest()
+    blocked = run_command("quarantine", "add", sha256, "--reason", "test",
+                          "--database-url", server.database_url)  # fmt: skip
+    assert blocked.returncode == 0, blocked.stderr
+    with (tmp_path / "piped.zip").open("wb") as out:
+        done = subprocess.run(
+            [COMMAND, "attachments", "download", "c", "--zip", to],
+            stdout=out, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path,
+            env=clean_environment(
+                AGENTSIGHT_API_KEY=agent.read_key, AGENTSIGHT_API_ENDPOINT=server.base_url
+            ),
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[:2] == [
+        "agentsight: not in the ZIP: lost: its bytes are not in the server's store any more",
+        "agentsight: not in the ZIP: blocked: it is withheld (quarantined)",
+    ]
+    with zipfile.ZipFile(tmp_path / ("piped.zip" if to == "-" else to)) as archive:
+        assert [name.partition("/")[2] for name in archive.namelist()] == ["kept", ""]
+
+
+def test_a_zip_replaces_nothing_unasked(server: LiveServer, agent: Agent, tmp_path: Path) -> None:
+    """As elsewhere; and what is wrong is named as it was typed."""
+    put(server, agent, tmp_path, a=b"data")
+    (tmp_path / "mine.zip").write_bytes(b"mine")
+    (tmp_path / "b").mkdir()
+    for to, said in (
+        ("mine.zip", "mine.zip is there already: give another name, or --overwrite"),
+        ("b", "--zip b is a directory: give the name of a file"),
+        ("nowhere/x.zip", f"No such file or directory: {tmp_path}/nowhere"),
+    ):
+        done = run(server, agent.read_key, "download", "c", "--zip", to, cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"agentsight: {said}\n")
+    assert (tmp_path / "mine.zip").read_bytes() == b"mine"
+    words = ("download", "c", "--zip", "mine.zip", "--overwrite")
+    assert run(server, agent.read_key, *words, cwd=tmp_path).returncode == 0
+    assert zipfile.is_zipfile(tmp_path / "mine.zip")
+    to_file = run(server, agent.read_key, "download", "c", "--to", "mine.zip", cwd=tmp_path)
+    assert (to_file.returncode, to_file.stderr) == (
+        1, f"agentsight: Not a directory: {tmp_path}/mine.zip\n"
+    )  # fmt: skip
+
+
+def test_what_all_files_have_to_say_is_said_once(
+    server: LiveServer, agent: Agent, tmp_path: Path
+) -> None:
+    """A disk without room is no news the second time."""
+    put(server, agent, tmp_path, **{name: os.urandom(20_000) for name in "abc"})
+    no_room = (
+        "import errno, os, sys\n"
+        "from agentsight import _downloads\n"
+        "def refuse(*_): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "class Full:\n"
+        "    def __getattr__(self, name): return refuse if name == 'write' else getattr(os, name)\n"
+        "_downloads.os = Full()\n"
+        "from agentsight.cli import main\n"
+        "sys.exit(main(['attachments', 'download', 'c', '--to', 'out']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", no_room], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=clean_environment(
+            AGENTSIGHT_API_KEY=agent.read_key, AGENTSIGHT_API_ENDPOINT=server.base_url
+        ),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == (
+        "agentsight: 3 files were not fetched: it cannot be written: No space left on device"
+    )
+    assert len(done.stderr.splitlines()) == 3
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_names_cannot_steer_the_terminal(server: LiveServer, agent: Agent, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ These speak to a server by a key, as a bot does, and need the SDK only: no datab
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,7 +86,7 @@ def _add_download(commands: Groups) -> None:
     where.add_argument("--zip", metavar="FILE", help="all of them in one ZIP; - is standard output")
     parser.add_argument(
         "--overwrite", action="store_true",
-        help="replace other files of the same names, in place of writing 'name (2)'",
+        help="replace other files of the same names, in place of writing 'name (2)'; or the ZIP",
     )  # fmt: skip
     parser.add_argument(
         "--workers", type=_positive, default=4, metavar="N", help="so many at a time (4)"
@@ -191,7 +193,7 @@ def run_download(arguments: argparse.Namespace) -> int:
     with _open_api(arguments) as api:
         if arguments.zip is not None:
             return _download_zip(api, arguments)
-        with Bar() as bar:
+        with _going_on(), Bar() as bar:
             files = _download_files(api, arguments, bar)
     missing = [file for file in files if not file.is_here]
     n_bytes = sum(file.size_bytes for file in files if file.is_here)
@@ -209,42 +211,47 @@ def _download_files(
     from agentsight import _downloads as downloads
 
     directory = Path(arguments.to)
-
-    def tell(file: DownloadedFile) -> None:
-        if file.is_here:
-            bar.say(f"{file.status:10}  {directory / file.path.name}")
-        else:
-            line = f"{file.status}: {shown(file.filename)}: {file.error}"
-            bar.say(f"agentsight: {line}", sys.stderr)
-
     session = api.run(
         downloads.begin(
             _reference(arguments), directory, overwrite=arguments.overwrite, progress=bar.update
         )
     )
-    return downloads.run_in_threads(api, session, arguments.workers, tell)
+    n_untold = 0
+
+    def tell(file: DownloadedFile) -> None:
+        nonlocal n_untold
+        if file.is_here:
+            bar.say(f"{file.status:10}  {directory / file.path.name}")
+        elif session.over is not None and str(file.error).endswith(session.over):
+            n_untold += 1  # they all have the same to say
+        else:
+            line = f"{file.status}: {shown(file.filename)}: {file.error}"
+            bar.say(f"agentsight: {line}", sys.stderr)
+
+    files = downloads.run_in_threads(api, session, arguments.workers, tell)
+    if n_untold:
+        bar.say(f"agentsight: {_files(n_untold)} not fetched: {session.over}", sys.stderr)
+    return files
+
+
+def _files(n: int) -> str:
+    return "1 file was" if n == 1 else f"{n} files were"
 
 
 def _download_zip(api: AgentSightAPI, arguments: argparse.Namespace) -> int:
-    from agentsight import _archives as archives
+    from agentsight.cli._zips import fetch_zip
 
     with Bar() as bar:
-
-        def progress(n_done: int) -> None:
-            bar.update(n_done, None, arguments.zip)
-
-        if arguments.zip == "-":
-            if sys.stdout.isatty():
-                raise CliError("a ZIP is nothing for a terminal: give --zip FILE", exit_code=2)
-            out = sys.stdout.buffer
-            n_bytes = api.run(archives.fetch_zip_into(_reference(arguments), out, progress))
-            out.flush()
-        else:
-            n_bytes = api.download_attachments_zip(
-                _reference(arguments), arguments.zip, progress=progress
-            )
+        n_bytes, absent = fetch_zip(
+            api, _reference(arguments), arguments.zip, overwrite=arguments.overwrite,
+            progress=lambda n_done: bar.update(n_done, None, arguments.zip),
+        )  # fmt: skip
+    for line in absent or ():
+        say(f"agentsight: not in the ZIP: {shown(line)}")
     say(f"{shown_size(n_bytes)} in {arguments.zip}")
-    return 0
+    if absent is None:
+        say("whether all files are in it, its manifest.json says")
+    return 1 if absent else 0
 
 
 def run_upload(arguments: argparse.Namespace) -> int:
@@ -255,7 +262,7 @@ def run_upload(arguments: argparse.Namespace) -> int:
     from agentsight._uploads import Uploads
 
     files = read_attachments([{"path": name} for name in arguments.files], "form_data")
-    with _open_api(arguments) as api, Bar() as bar:
+    with _open_api(arguments) as api, _going_on(), Bar() as bar:
         uploads = Uploads()
         uploads.tell = lambda name, n_done, n_all: bar.update(n_done, n_all, name)
         conversation_id = _own_id(api, arguments)
@@ -302,6 +309,16 @@ def _report_upload(outcome: Outcome) -> int:
 
 
 # --- What they share ------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _going_on() -> Generator[None]:
+    """Say on Ctrl-C that nothing is lost by it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("\nstopped: the same command goes on with what is missing")
+        raise
 
 
 def _positive(text: str) -> int:
@@ -384,9 +401,6 @@ def _explained(run: Any) -> Any:
             raise CliError(f"{error.strerror or error}{where}") from None
         except ValueError as error:
             raise CliError(str(error), exit_code=2) from None
-        except KeyboardInterrupt:
-            say("\nstopped: the same command goes on with what is missing")
-            raise
         return code
 
     return explained
