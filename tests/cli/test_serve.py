@@ -54,6 +54,45 @@ def test_the_first_start_leaves_a_private_file(tmp_path: Path) -> None:
         assert "set-password" not in server.stderr
 
 
+@pytest.mark.parametrize(("how", "code"), [("SIGINT", 130), ("SIGTERM", 0)])
+def test_a_first_start_that_is_stopped_has_told_the_key(
+    tmp_path: Path, how: str, code: int
+) -> None:
+    """It is shown once: a stop between the commit and the telling waits for it."""
+    interrupted = (
+        "import os, signal, sys\n"
+        "from agentsight.server import first_start\n"
+        "really = first_start.run_first_start\n"
+        "async def made(*words, **more):\n"
+        "    first = await really(*words, **more)\n"
+        f"    os.kill(os.getpid(), signal.{how})\n"
+        "    return first\n"
+        "first_start.run_first_start = made\n"
+        "from agentsight.cli import main\n"
+        "sys.exit(main(['serve', '--port', '0', '--data', sys.argv[1]]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", interrupted, str(tmp_path)],
+        capture_output=True, text=True, check=False, timeout=PATIENCE_S, env=clean_environment(),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    key = KEY.search((tmp_path / "first-start.txt").read_text())
+    assert key is not None
+    at = ("--data", str(tmp_path))
+    assert run_command("keys", "revoke", key[0], *at).returncode == 0  # it is the one that was made
+    assert len(run_command("keys", "list", *at).stdout.splitlines()) == 2
+
+
+def test_a_first_start_that_cannot_be_told_says_what_to_do(tmp_path: Path) -> None:
+    """The key is lost then, and another is a command away."""
+    (tmp_path / "first-start.txt").mkdir()
+    done = run_command("serve", "--port", "0", "--data", str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the first start's key could not be told" in done.stderr.splitlines()[-1]
+    assert "keys create --data" in done.stderr.splitlines()[-1]
+
+
 def test_the_second_start_is_quiet(tmp_path: Path) -> None:
     """It makes no second set, and what was made works on."""
     with serving("--data", str(tmp_path)):

@@ -173,12 +173,10 @@ def _prepare(settings: Settings, port: int) -> None:
     outcome = ensure_schema(settings.database_url, create=True, migrate=settings.migrate)
     if outcome != "current":
         say(f"database: {outcome}")
-    made = asyncio.run(_join(settings))
-    if made is not None:
-        _tell(settings, made, port)
+    asyncio.run(_join(settings, port))
 
 
-async def _join(settings: Settings) -> FirstStart | None:
+async def _join(settings: Settings, port: int) -> None:
     from agentsight.server.blobs.opening import open_store_of
     from agentsight.server.db import open_database
     from agentsight.server.first_start import run_first_start
@@ -190,9 +188,37 @@ async def _join(settings: Settings) -> FirstStart | None:
             await join_instance(db, blobs, now_us=now_us())
         finally:
             await blobs.close()
-        made = await run_first_start(db, settings, now_us=now_us())
+        with _signals_later():  # else a key may be made that nobody is ever told
+            made = await run_first_start(db, settings, now_us=now_us())
+            if made is not None:
+                _tell(settings, made, port)
     await _keep_erased(settings)
-    return made
+
+
+@contextlib.contextmanager
+def _signals_later() -> Generator[None]:
+    """Obey a signal that says stop at the block's end; the second one at once."""
+    waiting: list[int] = []
+    handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        if waiting:
+            restore()
+            signal.raise_signal(number)
+        waiting.append(number)
+
+    for name in handlers:
+        signal.signal(name, remember)
+    try:
+        yield
+    finally:
+        restore()
+        if waiting:
+            signal.raise_signal(waiting[0])
 
 
 async def _keep_erased(settings: Settings) -> None:
@@ -215,7 +241,13 @@ def _tell(settings: Settings, made: FirstStart, port: int) -> None:
     base_url = shown_base_url(settings, port)
     text = first_start_text(made, base_url, sdk_install_line(base_url), settings)
     terminal = sys.stdout if sys.stdout.isatty() else sys.stderr
-    path = tell_first_start(text, terminal=terminal, data_dir=settings.data_dir)
+    try:
+        path = tell_first_start(text, terminal=terminal, data_dir=settings.data_dir)
+    except OSError as error:
+        raise CliError(
+            f"the first start's key could not be told ({error.strerror or error}): make another by"
+            f" agentsight keys create --agent {made.agent_slug} --role write"
+        ) from error
     if path is not None:
         say(f"first start: the key and the owner's link are in {path}")
 
