@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import agentsight
 from agentsight import _contract as contract
-from agentsight.cli._support import as_run
+from agentsight.cli._parser import build_parser
+from agentsight.cli._support import CliError, as_run
 from tests.cli.commands import COMMAND, clean_environment, run_command
 
 
@@ -293,3 +297,89 @@ def test_help_promises_nothing_that_is_not_there(words: tuple[str, ...]) -> None
     assert "gs:" not in text
     assert "az:" not in text
     assert "sign in" not in text or "a later version" in text
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parsers of all commands."""
+    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    if not groups:
+        yield parser
+    for group in groups:
+        for one in group.choices.values():
+            yield from leaves(one)
+
+
+COMMANDS = {parser.prog.partition(" ")[2]: parser for parser in leaves(build_parser())}
+OF_THE_SDK = {
+    "version",
+    *(f"attachments {name}" for name in ("list", "download", "upload", "search")),
+}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - OF_THE_SDK))
+def test_each_command_of_the_server_says_what_is_missing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it imports anything of the server; those of the SDK are named above."""
+    monkeypatch.setattr("agentsight.cli._support.find_spec", lambda _: None)
+    with pytest.raises(CliError, match="this command needs the server, which is not installed"):
+        COMMANDS[name].get_default("run")(Namespace())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("keys", "list"), "the output cannot be written: No space left on device"),
+        (("agents", "list", "--json"), "the output cannot be written: No space left on device"),
+        (("keys", "create", "--agent", "support", "--role", "read"),
+         "it could not be printed (No space left on device): agentsight keys revoke 1 ends it"),
+        (("users", "create", "a@example.com", "--role", "owner"),
+         "it could not be printed (No space left on device): agentsight users link"),
+    ],
+)  # fmt: skip
+def test_an_output_that_cannot_be_written_is_one_line(
+    data: Path, words: tuple[str, ...], said: str
+) -> None:
+    """A secret that is shown once is not lost without a word."""
+    at = ("--data", str(data))
+    run_command("agents", "create", "support", *at)
+    with open("/dev/full", "w") as full:
+        run = subprocess.run(
+            [COMMAND, *words, *at], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env=clean_environment(PATH=f"{Path(COMMAND).parent}:/usr/bin:/bin"),
+        )  # fmt: skip
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert (
+        run.stderr.splitlines()[-1].replace(f" --data {data}", "").startswith(f"agentsight: {said}")
+    )
+
+
+def test_without_a_standard_output_a_key_is_not_lost_silently(data: Path) -> None:
+    """`keys create … >&-`."""
+    at = ("--data", str(data))
+    run_command("agents", "create", "support", *at)
+    words = [COMMAND, "keys", "create", "--agent", "support", "--role", "read", *at]
+    run = subprocess.run(
+        ["/bin/sh", "-c", f"{shlex.join(words)} >&-"], stderr=subprocess.PIPE, text=True,
+        check=False, env=clean_environment(),
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert "it could not be printed (there is no standard output)" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_ctrl_c_while_the_program_begins_is_no_traceback() -> None:
+    """Importing the commands takes the first tenth of a second."""
+    code = (
+        "import sys\n"
+        "class Stopped:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'agentsight.cli._parser': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stopped())\n"
+        "from agentsight.cli import main\n"
+        "sys.exit(main(['version']))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")

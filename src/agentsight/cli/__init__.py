@@ -19,22 +19,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the program's name; None takes them from the process.
     """
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        _close_output()
+        return 130
+    except BrokenPipeError:  # who reads us (`| head`) has seen enough
+        _close_output()
+        return 0
+    except OSError as error:
+        _close_output()
+        where = error.filename or "the output cannot be written"
+        print(f"agentsight: {where}: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    # Imported here: Ctrl-C while they are, too, is to end without a traceback.
     from agentsight.cli._parser import build_parser
     from agentsight.cli._support import CliError, as_run
 
     arguments = build_parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - `>&-`
+            sys.stdout.flush()
     except CliError as error:
         print(f"agentsight: {as_run(str(error), arguments)}", file=sys.stderr)
+        _close_output()
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # Who reads us (`| head`) has seen enough; nothing may be written at exit any more.
-        import os
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     return code
+
+
+def _close_output() -> None:
+    """Write what waits, or let it go: nothing may fail at exit, where nobody catches it."""
+    import os
+
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

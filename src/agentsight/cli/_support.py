@@ -59,13 +59,24 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def hand_out(what: str, text: str) -> None:
+def hand_out(what: str, text: str, *, if_lost: str) -> None:
     """Print a secret alone on standard output; say beside it what it is.
 
     Where standard output is kept or read by a program, the sentence stands for itself.
+
+    Args:
+        if_lost: What to do where it cannot be printed: it is shown once.
+
+    Raises:
+        CliError: It could not be printed.
     """
-    say(f"{what}:" if sys.stdout.isatty() else f"{what} (on standard output)")
-    print(text)
+    try:
+        is_shown = sys.stdout.isatty()
+        say(f"{what}:" if is_shown else f"{what} (on standard output)")
+        print(text, flush=True)
+    except (OSError, AttributeError) as error:  # AttributeError: there is no standard output
+        reason = getattr(error, "strerror", None) or "there is no standard output"
+        raise CliError(f"it could not be printed ({reason}): {if_lost}") from error
 
 
 def as_run(text: str, arguments: argparse.Namespace) -> str:
@@ -133,11 +144,27 @@ def add_group(groups: Groups, name: str, text: str) -> Groups:
 
 
 def add_command(
-    groups: Groups, name: str, text: str, run: Command, *, on_database: bool = True
+    groups: Groups,
+    name: str,
+    text: str,
+    run: Command,
+    *,
+    on_database: bool = True,
+    needs_server: bool = True,
 ) -> argparse.ArgumentParser:
-    """Add one command, with the flags that name its database."""
+    """Add one command.
+
+    Args:
+        on_database: Add the flags that name its database.
+        needs_server: Where the extra `server` is missing, say so before it runs.
+    """
     parser = groups.add_parser(name, help=text, description=text)
-    parser.set_defaults(run=run)
+
+    def run_with_server(arguments: argparse.Namespace) -> int:
+        require_server()
+        return run(arguments)
+
+    parser.set_defaults(run=run_with_server if needs_server else run)
     if on_database:
         add_database_flags(parser)
     return parser
@@ -169,9 +196,8 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     """Load the settings from flags and environment.
 
     Raises:
-        CliError: The extra `server` is missing, or a setting is wrong.
+        CliError: A setting is wrong.
     """
-    require_server()
     from agentsight.server.settings import Settings, SettingsError, load_settings
 
     given = vars(arguments)

@@ -56,7 +56,9 @@ def add_commands(groups: Groups) -> None:
 
 
 def _add(commands: Groups, name: str, text: str, run: Any) -> argparse.ArgumentParser:
-    parser = add_command(commands, name, text, _explained(run), on_database=False)
+    parser = add_command(
+        commands, name, text, _explained(run), on_database=False, needs_server=False
+    )
     parser.add_argument(
         "--endpoint", metavar="URL",
         help="the server's address (AGENTSIGHT_API_ENDPOINT, else http://127.0.0.1:8000)",

@@ -13,7 +13,6 @@ from agentsight.cli._support import (
     hand_out,
     now_us,
     print_rows,
-    require_server,
     run_on_database,
     say,
     shown_time,
@@ -80,7 +79,7 @@ def run_create(arguments: argparse.Namespace) -> int:
         arguments, work, missing=f"agent '{arguments.agent}': see agentsight agents list"
     )
     say(f"made {_described(made)}")
-    hand_out("it is shown this once", made.text)
+    hand_out("it is shown this once", made.text, if_lost=_if_lost(made))
     return 0
 
 
@@ -133,8 +132,12 @@ def run_rotate(arguments: argparse.Namespace) -> int:
 
     made = run_on_database(arguments, work, missing=_NO_KEY)
     say(f"made {_described(made)}; {_end_of_old(made)}")
-    hand_out("it is shown this once", made.text)
+    hand_out("it is shown this once", made.text, if_lost=_if_lost(made))
     return 0
+
+
+def _if_lost(made: NewKey) -> str:
+    return f"agentsight keys revoke {made.key.key_id} ends it; then make another"
 
 
 def _end_of_old(made: NewKey) -> str:
@@ -160,7 +163,6 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 def run_generate(arguments: argparse.Namespace) -> int:
     """Print a fresh key that no database knows."""
     del arguments
-    require_server()
     from agentsight.server.agents.model import generate_key
 
     print(generate_key())

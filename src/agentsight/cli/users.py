@@ -131,5 +131,7 @@ def _print_link(arguments: argparse.Namespace, token: str) -> None:
             " address in place of that"
         )
     hand_out(
-        "this link sets the password, once, within 7 days", f"{base_url}{SET_PASSWORD_PATH}{token}"
+        "this link sets the password, once, within 7 days",
+        f"{base_url}{SET_PASSWORD_PATH}{token}",
+        if_lost=f"agentsight users link {arguments.email} makes another",
     )

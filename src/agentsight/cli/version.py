@@ -9,7 +9,7 @@ from agentsight.cli._support import Groups, add_command
 
 def add_commands(groups: Groups) -> None:
     """Add the command."""
-    add_command(groups, "version", "print the version", run, on_database=False)
+    add_command(groups, "version", "print the version", run, on_database=False, needs_server=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
