@@ -262,6 +262,27 @@ def test_the_disks_are_looked_at_once_a_second(tmp_path: Path) -> None:
     Disks(min_free_bytes=1 << 60).require_room()
 
 
+def test_what_came_since_the_last_look_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fast disk takes more within a second than the room that is kept: its bytes are counted."""
+    looks: list[Path] = []
+
+    def room(directory: Path) -> int:
+        looks.append(directory)
+        return 100
+
+    monkeypatch.setattr("agentsight.server.blobs.disks._free_bytes", room)
+    disks = Disks([tmp_path], min_free_bytes=40, monotonic=lambda: 0.0)
+    disks.require_room(n_written=0)
+    disks.require_room(n_written=60)
+    with pytest.raises(StorageFull, match="39 bytes are free"):
+        disks.require_room(n_written=1)
+    assert len(looks) == 1
+    disks.require_room(n_written=8 << 20)  # so much that it is looked again, and there is room
+    assert len(looks) == 2
+
+
 def test_leftovers_are_older_than_any_pause() -> None:
     """What the sweep takes for nobody's is older than the longest wait of an upload."""
     assert load_settings({}).leftover_age_s() == 25 * 3600

@@ -130,7 +130,7 @@ class Receiving:
             raise too_large(
                 f"The files of this request are larger than max_request_bytes ({limit} bytes)."
             )
-        self.parts.disks.require_room()
+        self.parts.disks.require_room(n_written=n_bytes)
 
 
 async def lost_object(parts: Parts, access: Access, sha256: str) -> str | None:

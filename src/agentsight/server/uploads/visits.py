@@ -153,7 +153,7 @@ class Visit:
                 await self._begin()
             if self._writer is None:
                 raise conflict(self.upload)
-            self._parts.disks.require_room()
+            self._parts.disks.require_room(n_written=len(chunk))
             if self.taken + len(chunk) > self.upload.size_bytes:
                 await self._end()
                 raise size_mismatch(self.upload, "More bytes came; nothing was stored")
