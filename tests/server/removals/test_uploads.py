@@ -114,6 +114,27 @@ async def test_unfinished_uploads_of_an_erased_content_go_too(own_house: House) 
     assert (await people.bob.writer.send("HEAD", others)).status == 200
 
 
+async def test_a_name_goes_where_the_content_stays(own_house: House) -> None:
+    """Others have sent the same bytes under a name of theirs: of hers nothing is left."""
+    people = await own_house.people()
+    alice, data = people.alice, b"the same form"
+    hers = await upload(alice, data, filename="passport of Jane Doe.txt")
+    theirs = await announce(alice, data, filename="form.txt")
+    assert theirs.json()["state"] == "stored"
+    assert (await refer(alice, hers, conversation_id="a")).status == 200
+    assert (await refer(alice, theirs.json()["uid"], conversation_id="b")).status == 200
+    await own_house.run("UPDATE conversations SET customer_id = 'jane' WHERE conversation_id = 'a'")
+    would = await service.would_erase_customer(own_house.parts, people.organisation, "jane")
+    work = await service.erase_customer(own_house.parts, people.organisation, "jane")
+    assert (work.stage, work.receipt.rows.uploads, work.receipt.kept_blobs) == ("complete", 1, 1)
+    assert (would.rows.uploads, would.kept_blobs) == (1, 1)
+    assert await own_house.rows("SELECT filename FROM uploads WHERE filename <> ''") == [
+        ("form.txt",)
+    ]
+    assert (await refer(alice, hers)).is_error(410, "upload_expired")
+    assert (await refer(alice, theirs.json()["uid"], conversation_id="c")).status == 200
+
+
 async def test_an_unfinished_upload_of_a_content_that_stays_goes_on(own_house: House) -> None:
     """Another conversation has the file: nothing says whose the upload is."""
     people = await own_house.people()
@@ -125,7 +146,7 @@ async def test_an_unfinished_upload_of_a_content_that_stays_goes_on(own_house: H
         assert (await refer(alice, uid, conversation_id=name)).status == 200
     receipt = await erase(alice, f"{CONVERSATIONS}by-id/a/")
     assert (receipt["state"], receipt["kept"]["contents"]) == ("complete", 1)
-    assert receipt["removed"]["rows"]["uploads"] == 0
+    assert receipt["removed"]["rows"]["uploads"] == 1  # the one by which it may have come
     assert (await patch(alice, broken, 1_000, data[1_000:])).status == 204
 
 

@@ -7,7 +7,7 @@ process, by several at once, and again after a crash.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +28,7 @@ from agentsight.server.removals import (
     store_receipts,
     store_scrubs,
     store_search,
+    store_uploads,
 )
 from agentsight.server.removals.model import (
     LEDGER_FOLDER,
@@ -141,10 +142,31 @@ async def remove_files(
         name = content_name(access.agent_id, BlobId(blob_id))
         work.receipt.kept_now[name] = size_bytes
         work.receipt.sent_until[name] = sent_until[BlobId(blob_id)]
+    n_uploads = 0
+    for blob_id, filename, made_until in _names_of_kept(gone, released.kept):
+        n_uploads += await store_uploads.end_named(
+            tx, access, blob_id, filename, made_until_us=made_until, limit=_STRIDE_FILES,
+            now_us=now_us,
+        )  # fmt: skip
     add_rows(
         work.receipt.rows,
-        Rows(attachments=len(gone), blobs=released.n_gone, blob_texts=released.n_texts),
+        Rows(
+            attachments=len(gone),
+            uploads=n_uploads,
+            blobs=released.n_gone,
+            blob_texts=released.n_texts,
+        ),
     )
+
+
+def _names_of_kept(gone: list[GoneFile], kept: Collection[int]) -> list[tuple[BlobId, str, int]]:
+    """Return contents that stay and the names they lose, with when the last of each was made."""
+    latest: dict[tuple[BlobId, str], int] = {}
+    for file in gone:
+        if file.blob_id in kept:
+            key = (file.blob_id, file.filename)
+            latest[key] = max(latest.get(key, 0), file.created_at)
+    return [(blob_id, filename, at) for (blob_id, filename), at in latest.items()]
 
 
 def _take_notes(receipt: Receipt, agent_id: AgentId, gone: list[GoneFile]) -> dict[BlobId, int]:

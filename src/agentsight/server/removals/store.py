@@ -49,7 +49,7 @@ _ATTACHMENTS = sql(
 # conversation at once has two units at the same rows, and each was read before the other's end.
 _DELETE_ATTACHMENTS = sql(
     "DELETE FROM attachments WHERE agent_id = $1 AND id = ANY($2::bigint[])"
-    " RETURNING id, uid, blob_id, size_bytes, created_at"
+    " RETURNING id, uid, blob_id, size_bytes, created_at, filename"
 )
 _BURY_ATTACHMENT = sql(
     "INSERT INTO tombstones (agent_id, kind, row_id, uid, created_at)"
@@ -132,6 +132,7 @@ class GoneFile:
     blob_id: BlobId
     size_bytes: int
     created_at: int
+    filename: str
 
 
 async def mark_by_pks(

@@ -63,6 +63,10 @@ _CONTENTS = sql(
     " AND u.created_at <= r.last_at),"
     " (SELECT count(*) FROM uploads u WHERE u.agent_id = $1 AND u.sha256 = b.sha256"
     " AND u.state = 'pending' AND u.created_at <= $3),"
+    " (SELECT count(*) FROM uploads u WHERE u.agent_id = $1 AND u.blob_id = b.id"
+    " AND u.state = 'stored' AND EXISTS (SELECT 1 FROM attachments n WHERE n.agent_id = $1"
+    " AND n.blob_id = b.id AND n.filename = u.filename AND n.created_at >= u.created_at"
+    f" AND n.conversation_id IN {_MINE})),"
     " CASE WHEN EXISTS (SELECT 1 FROM attachments o WHERE o.agent_id = $1 AND o.blob_id = b.id"
     f" AND o.conversation_id NOT IN {_MINE}) THEN 2"
     " WHEN EXISTS (SELECT 1 FROM uploads u WHERE u.agent_id = $1 AND u.blob_id = b.id"
@@ -128,8 +132,9 @@ async def would_remove(tx: Tx, access: Access, customer_id: str, *, now_us: int)
     would = Would(Rows(**counts))
     would.rows.message_search = await tx.value(_INDEXED, agent_id, customer_id)
     for row in await tx.rows(_CONTENTS, agent_id, customer_id, now_us):
-        _, size_bytes, n_made, made_bytes, n_texts, n_uploads, n_unfinished, need = row
-        would.rows.uploads += n_uploads if need < 2 else 0  # 2: another attachment has it
+        _, size_bytes, n_made, made_bytes, n_texts, n_uploads, n_unfinished, n_named, need = row
+        # 2: another attachment has it, whose upload may be any but those of the erased names.
+        would.rows.uploads += n_uploads if need < 2 else n_named
         if need:
             would.kept_blobs += 1
             would.kept_bytes += size_bytes

@@ -4,6 +4,7 @@ Which uploads were whose nobody has written down. One that was made before a con
 attachment may be the one that attachment was sent by; a stored one that is younger waits for a
 message of its own, and keeps the content. An unfinished one has the beginning of the same bytes
 under some name: of a content that goes, all end that were begun before the erasure was asked for.
+Of a content that stays, because others have sent the same bytes, those of the erased name end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ _END_STORED = sql(
     f"UPDATE uploads SET {ENDED}, expires_at = $4, updated_at = $4 WHERE agent_id = $1"
     " AND id IN (SELECT id FROM uploads WHERE agent_id = $1 AND blob_id = $2 AND created_at <= $3"
     " LIMIT $5::bigint)"
+)
+_END_NAMED = sql(
+    f"UPDATE uploads SET {ENDED}, expires_at = $5, updated_at = $5 WHERE agent_id = $1"
+    " AND id IN (SELECT id FROM uploads WHERE agent_id = $1 AND blob_id = $2 AND filename = $3"
+    " AND state = 'stored' AND created_at <= $4 LIMIT $6::bigint)"
 )
 _HOLD_UNFINISHED = sql(
     "UPDATE uploads SET lease = $4, leased_until = $5, expires_at = $6, filename = '',"
@@ -47,6 +53,26 @@ async def end_stored(
 ) -> int:
     """End some of a content's stored uploads that were made until then; returns how many."""
     return await tx.execute(_END_STORED, access.agent_id, blob_id, made_until_us, now_us, limit)
+
+
+async def end_named(
+    tx: Tx,
+    access: Access,
+    blob_id: BlobId,
+    filename: str,
+    *,
+    made_until_us: int,
+    limit: int,
+    now_us: int,
+) -> int:
+    """End some of a content's stored uploads of one name that were made until then.
+
+    An erased attachment came by one of them, where it kept the upload's name. Somebody else's of
+    the same name is told `upload_expired`, and sends again.
+    """
+    return await tx.execute(
+        _END_NAMED, access.agent_id, blob_id, filename, made_until_us, now_us, limit
+    )
 
 
 async def is_referred(tx: Tx, access: Access, blob_id: BlobId) -> bool:
