@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from agentsight.server.dashboard.reference import describe_api
 from agentsight.server.dashboard.snippet import snippet
 from tests.cli.commands import clean_environment, run_command
 from tests.server.dashboard.conftest import Site
@@ -31,6 +32,35 @@ def test_the_start_page_says_what_to_do_next(site: Site) -> None:
     assert 'href="openapi.json"' in text
     assert f"keys create --agent default --role write --data {site.data}" in text
     assert "Pages to sign in and read conversations come with a later version" in text
+
+
+def test_the_lines_to_run_need_no_scrolling() -> None:
+    """The column takes 85 letters of them beside a scrollbar, in most fonts."""
+    assert max(map(len, snippet("http://127.0.0.1:8000").splitlines())) <= 80
+
+
+def test_a_body_is_described_by_what_is_sent_in_it(site: Site) -> None:
+    """Not by what the answer's field of the same name is; and with the objects in it."""
+    document = httpx2.get(f"{site.url}/openapi.json").json()
+    bodies = {
+        (operation.path, body.kind): {field.name: field for field in body.fields}
+        for group in describe_api(document)
+        for operation in group.operations
+        for body in operation.bodies
+    }
+    batch = bodies["/api/v1/batch/", "application/json"]
+    assert "What became of" not in batch["items"].text
+    assert batch["items[].type"].is_required
+    assert {"data", "part", "upload", "item_key", "filename"} <= {
+        name.removeprefix("items[].attachments[].") for name in batch
+    }
+    for fields in bodies.values():
+        for name, one in fields.items():
+            assert one.text, name
+            assert "caller" not in one.text
+            assert "sender's name" not in one.text
+    page = html.unescape(httpx2.get(f"{site.url}/docs").text)
+    assert "items[].attachments[].upload" in page
 
 
 @pytest.mark.parametrize("path", ["/app", "/app/"])

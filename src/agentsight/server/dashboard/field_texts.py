@@ -103,6 +103,16 @@ FIELD_TEXTS: dict[str, str] = {
     "width": "Pixels of a picture or video as it is shown, or null.",
 }
 
+SENT_TEXTS: dict[str, str] = {
+    "conversation_id": "Your own id of the conversation, unique per agent.",
+    "customer_id": "Your own id of the customer.",
+    "filename": "Your name for the file; it is cleaned.",
+    "is_marked": "true marks it, false takes the mark away.",
+    "items": "What happened, in its order; an item's type says which of its fields count.",
+    "mime_type": "What you take it for; its bytes decide how it is served.",
+}
+"""What a field of a request is, where the text of the answer's field of that name would mislead."""
+
 PATH_TEXTS = {
     "pk": "Row id of the conversation.",
     "uid": "The file's `uid`.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from litestar import Litestar, Request, Response, get
@@ -12,6 +12,7 @@ from agentsight.server.dashboard.field_texts import (
     FIELD_TEXTS,
     NEEDED,
     PATH_TEXTS,
+    SENT_TEXTS,
     TEXTS_OF,
 )
 from agentsight.server.dashboard.render import answer_page
@@ -31,7 +32,7 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A parameter, or a key of a body."""
+    """A parameter, or a key of a body; of what lies deeper, `items[].attachments[].data`."""
 
     name: str
     type: str
@@ -127,7 +128,7 @@ def openapi_document(app: Litestar) -> Json:
         for operation in methods.values():
             for body in operation.get("requestBody", {}).get("content", {}).values():
                 _tighten_body(body["schema"])
-                _describe_fields("", body["schema"])
+                _describe_sent(body["schema"])
             for parameter in operation.get("parameters") or ():
                 if parameter["in"] == "path":
                     parameter.setdefault("description", PATH_TEXTS.get(parameter["name"], ""))
@@ -141,8 +142,17 @@ def openapi_document(app: Litestar) -> Json:
     return document
 
 
+def _describe_sent(schema: Json) -> None:
+    """Describe the fields of a body that is written by hand, and of the objects in it."""
+    _describe_fields("", schema)
+    for value in cast("dict[str, Json]", schema.get("properties") or {}).values():
+        _describe_sent(cast("Json", value.get("items") or value))
+
+
 def _describe_fields(title: str, schema: Json) -> None:
     own = TEXTS_OF.get(title, {})
+    if not title or title.endswith("Body"):
+        own = SENT_TEXTS | own
     for name, value in cast("dict[str, Json]", schema.get("properties") or {}).items():
         if name == "metadata" and not value:  # JSON that is passed through
             value["type"] = "object"
@@ -205,7 +215,9 @@ def _parameter(parameter: Json, schema: Json) -> Field:
 
 def _bodies(request_body: Json, schema: Json) -> list[Body]:
     content = cast("dict[str, Json]", request_body.get("content") or {})
-    return [Body(kind, _fields(body.get("schema") or {}, schema)) for kind, body in content.items()]
+    return [
+        Body(kind, _sent_fields(body.get("schema") or {}, schema)) for kind, body in content.items()
+    ]
 
 
 def _success(operation: Json, schema: Json) -> tuple[str, list[Field]]:
@@ -233,6 +245,21 @@ def _fields(part: Json, schema: Json) -> list[Field]:
         Field(name, _type(value, schema), value.get("description") or "", name in required)
         for name, value in properties.items()
     ]
+
+
+def _sent_fields(part: Json, schema: Json, within: str = "") -> list[Field]:
+    """Read the fields of a body, each followed by those of the objects in it: who sends needs all.
+
+    What is in an answer has a shape of its own, and is described with that.
+    """
+    fields: list[Field] = []
+    properties = cast("dict[str, Json]", _resolve(part, schema).get("properties") or {})
+    for field_, value in zip(_fields(part, schema), properties.values(), strict=True):
+        name = f"{within}{field_.name}"
+        fields.append(replace(field_, name=name))
+        inner = cast("Json", value.get("items") or value)
+        fields += _sent_fields(inner, schema, f"{name}{'[]' if 'items' in value else ''}.")
+    return fields
 
 
 def _type(part: Json, schema: Json) -> str:

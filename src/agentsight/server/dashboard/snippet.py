@@ -10,7 +10,7 @@ key, server = "{key}", "{base_url}"
 conversation_tracker.configure(api_key=key, endpoint=server)
 conversation_tracker.get_or_create_conversation("conv-start", customer_id="ada")
 Path("hello.txt").write_text("A file for my bot.")
-conversation_tracker.track_human_message("What is in it?", attachments=["hello.txt"])
+conversation_tracker.track_human_message("Read this", attachments=["hello.txt"])
 conversation_tracker.track_agent_message("A file for your bot.")
 conversation_tracker.send_tracked_data()
 agentsight_api.configure(api_key=key, endpoint=server)

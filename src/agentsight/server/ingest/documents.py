@@ -31,7 +31,7 @@ ATTACHMENTS_BODY = with_bodies(
             "type": "object",
             "properties": {
                 **_COMMON,
-                "conversation_id": {**_TEXT, "description": "The caller's own id."},
+                "conversation_id": _TEXT,
                 "metadata": {"type": "object"},
                 "attachments": {"type": "array", "items": _FILE},
             },
@@ -41,7 +41,7 @@ ATTACHMENTS_BODY = with_bodies(
             "type": "object",
             "properties": {
                 **_COMMON,
-                "conversation_id": {**_TEXT, "description": "The caller's own id."},
+                "conversation_id": _TEXT,
                 "metadata": {"type": "string", "description": "An object as JSON text."},
                 "attachment_0": {"type": "string", "format": "binary"},
             },
