@@ -118,7 +118,7 @@ ERROR_CODES: Final[dict[str, str]] = {
     "storage_limit": "A limit of stored bytes is reached; the detail names it and its value.",
     "quarantined": "These bytes are blocked by the operator.",
     "infected": "The malware scan found something in these bytes.",
-    "no_preview": "There is no preview of this file.",
+    "no_preview": "There is no preview, or no playback copy, of this file.",
     "erased": "It was erased; what comes again late is not kept.",
     "too_many_requests": "Slow down; Retry-After says how long.",
     "busy": "The server holds as much as it may; try again after Retry-After.",

@@ -392,6 +392,8 @@ async def test_a_zip_has_none(house: House, people: People) -> None:
     for end in ("preview", "playback"):
         answer = await people.alice.get(f"/api/v1/attachments/{row['uid']}/{end}/")
         assert answer.is_error(404, "no_preview")
+        what = "playback copy" if end == "playback" else "preview"
+        assert answer.json()["detail"] == f"There is no {what} of this file."
 
 
 # --- Who may --------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ FaultKind: TypeAlias = Literal[
 
 TEXTS: Final[dict[FaultKind, tuple[str, str]]] = {
     "missing_object": (
-        "file whose bytes are gone: its links answer 410",
-        "files whose bytes are gone: their links answer 410",
+        "file whose bytes are not there: its links open nothing",
+        "files whose bytes are not there: their links open nothing",
     ),
     "wrong_size": (
         "file whose object has another size than it should",

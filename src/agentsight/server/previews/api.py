@@ -66,7 +66,7 @@ async def serve_preview_link(parts: Parts, scope: Scope, receive: Receive, send:
         parts, found.row, token, found.row.filename, now_us=parts.clock(), action="preview"
     )
     if wanted.kind == PLAYBACK_KIND and not _is_named(found, wanted):
-        raise service.no_preview()
+        raise service.no_preview(wanted)
     await _serve(parts, scope, receive, send, found=found, wanted=wanted, delivery=delivery)
 
 

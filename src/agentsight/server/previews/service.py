@@ -57,9 +57,14 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Turns]] = WeakKey
 """One for each kind of work: each has a process of its own, and none waits for another."""
 
 
-def no_preview() -> Problem:
-    """Make the answer where nothing can be made of a file."""
-    return Problem(404, "no_preview", "There is no preview of this file.")
+def no_preview(wanted: Wanted | None = None) -> Problem:
+    """Make the answer where nothing can be made of a file.
+
+    Args:
+        wanted: What was asked for; None is a preview of whatever kind.
+    """
+    what = "playback copy" if wanted is not None and wanted.kind == PLAYBACK_KIND else "preview"
+    return Problem(404, "no_preview", f"There is no {what} of this file.")
 
 
 async def find_by_link(parts: Parts, uid: str, wanted: Wanted) -> Found | None:
@@ -90,9 +95,9 @@ async def derived_file(parts: Parts, found: Found, wanted: Wanted) -> ServedRow:
     if derived is None:
         derived = await _make_once(parts, found, wanted)
     elif parts.examiner is None:
-        raise no_preview()
+        raise no_preview(wanted)
     if derived.object_key is None:
-        raise no_preview()
+        raise no_preview(wanted)
     extension = "webp" if wanted.size else found.facts.playback or "bin"
     return replace(
         found.row,
@@ -162,14 +167,14 @@ async def _make_once(parts: Parts, found: Found, wanted: Wanted) -> Derived:
     """Make it, unless somebody is at it or it cannot be: then wait, or refuse without a try."""
     examiner = parts.examiner
     if examiner is None or not _is_possible(parts, found, wanted):
-        raise no_preview()
+        raise no_preview(wanted)
     async with _lock(parts, found, wanted.kind):
         again = await find_by_link(parts, found.row.uid, wanted)
         if again is not None and again.derived is not None:
             return again.derived
         # What was learned of it meanwhile counts.
         if again is None or not _is_possible(parts, again, wanted):
-            raise no_preview()
+            raise no_preview(wanted)
         async with _turns_of(wanted).turn(AgentId(found.row.agent_id)):
             return await _make(parts, examiner, again, wanted)
 
@@ -250,7 +255,7 @@ async def _keep(parts: Parts, found: Found, wanted: Wanted, made: Made, out: Pat
     await _remove(parts, key)
     again = await find_by_link(parts, found.row.uid, wanted)
     if again is None or again.derived is None:
-        raise no_preview()
+        raise no_preview(wanted)
     return again.derived
 
 

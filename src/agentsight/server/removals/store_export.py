@@ -53,6 +53,7 @@ EXEMPT: Final[dict[str, str]] = {
     "derivatives": "made of the files, and made again when asked for",
     "environments": "the operator's; their names stand in the conversations",
     "erasures": "hashes of what is gone",
+    "facts_queue": "work that waits for files, whose rows are exported",
     "receipts": "numbers of what is gone",
     "retention_rules": "the operator's",
     "search_queue": "names messages that are exported",
