@@ -23,8 +23,8 @@ Silent = Callable[..., None]
 
 @pytest.fixture
 def impatient(tmp_path: Path) -> Iterator[LiveServer]:
-    """Start a server that waits a second for who does not read."""
-    with LiveServer(tmp_path, settings={"AGENTSIGHT_SEND_TIMEOUT_S": "1"}) as server:
+    """Start a server that waits some seconds for who does not read."""
+    with LiveServer(tmp_path, settings={"AGENTSIGHT_SEND_TIMEOUT_S": "4"}) as server:
         yield server
 
 
