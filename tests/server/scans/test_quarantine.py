@@ -79,7 +79,8 @@ async def test_blocked_bytes_are_not_taken_again(house: House, people: People, w
         answer = await people.alice.post("/api/v1/batch/", body)
         assert answer.json()["items"][0]["code"] == "quarantined"
     assert answer.is_error(403, "quarantined")
-    assert house.objects() == objects
+    # Chores of other tests' agents may write what they have erased, or remove it, meanwhile.
+    assert not {key for key in house.objects() - objects if key.startswith("blobs/")}
     assert await house.count("attachments", "agent_id = $1", agent_id) == 0
     assert await house.count("messages", "agent_id = $1", agent_id) == 0
     await release(house, people, data)

@@ -155,7 +155,7 @@ class S3BlobStore:
         return len(uploads) + len(tails), n_bytes
 
     async def _leftovers(
-        self, older_than_s: int, besides: Collection[str]
+        self, older_than_s: int, besides: Collection[str] = ()
     ) -> tuple[list[tuple[str, str, int]], list[tuple[str, int]]]:
         """Find old uploads (key, id, bytes) and old tails (key, bytes).
 
