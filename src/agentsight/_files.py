@@ -174,7 +174,8 @@ def read_attachments(attachments: object, mode: str) -> tuple[File, ...]:
     given = cast("Sequence[object]", attachments)
     if len(given) > MAX_FILES_PER_REQUEST:
         raise InvalidAttachmentException(
-            f"{len(given)} attachments on one item: at most {MAX_FILES_PER_REQUEST}"
+            f"{len(given)} attachments on one item: at most {MAX_FILES_PER_REQUEST};"
+            " send them in several"
         )
     return tuple(_read_one(i, attachment, mode) for i, attachment in enumerate(given))
 
@@ -205,14 +206,15 @@ def _read_one(i: int, attachment: object, mode: str) -> File:
         raise InvalidAttachmentException(f"{label}: mime_type must be text")
     source = _open_source(label, key, data, mode, described)
     size = _measure(label, source)
-    if size > MAX_FILE_BYTES:
-        source.close()
-        raise InvalidAttachmentException(
-            f"{label}: {size} bytes; a file may have at most {MAX_FILE_BYTES // MIB} MiB"
-        )
     filename = described.get("filename") or described.get("name") or _name_of(data, key)
     if not isinstance(filename, str) or not filename.strip():
         filename = _invented_name(i, mime_type, source)
+    if size > MAX_FILE_BYTES:
+        source.close()
+        raise InvalidAttachmentException(
+            f"{label}: {filename} has {size} bytes; a file may have at most"
+            f" {MAX_FILE_BYTES // MIB} MiB ({MAX_FILE_BYTES} bytes)"
+        )
     return File(str(uuid.uuid4()), filename, mime_type, source)
 
 
@@ -273,7 +275,8 @@ def _path_source(label: str, path: str | bytes) -> Source:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        raise InvalidAttachmentException(f"{label}: cannot read {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidAttachmentException(f"{label}: cannot read {path}: {reason}") from error
     if stat.S_ISDIR(status.st_mode):
         raise InvalidAttachmentException(f"{label}: {path} is a directory")
     if not stat.S_ISREG(status.st_mode):

@@ -47,11 +47,13 @@ class Fingerprint(NamedTuple):
 class UploadRefused(Exception):
     """The server will not take a file, or not now; for whoever sends the file's message."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, size_bytes: int | None = None) -> None:
         body = _body(reply)
         self.reply = reply
         self.code: str | None = body.get("code")
         self.reason = str(body.get("detail") or f"the server answered {reply.status}")
+        if reply.status == 413 and size_bytes is not None:
+            self.reason = f"{self.reason.rstrip('.')}: it has {size_bytes} bytes"
         super().__init__(self.reason)
 
     @property
@@ -175,7 +177,7 @@ def _create(file: File, fingerprint: Fingerprint) -> Operation[tuple[str, int]]:
     headers = (("Content-Type", "application/json"),)
     reply = yield Request("POST", UPLOADS_PATH, content=encode(said), headers=headers)
     if reply.status not in (200, 201):
-        raise UploadRefused(reply)
+        raise UploadRefused(reply, fingerprint.size_bytes)
     answer = read_object(reply, f"POST {UPLOADS_PATH}")
     uid, offset = answer.get("uid"), answer.get("offset")
     if not isinstance(uid, str) or not isinstance(offset, int):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -163,10 +164,21 @@ def test_the_key_comes_from_a_file_or_standard_input_and_from_no_argument(
         (("upload", "999999", "--id", __file__), 1, "Conversation with id 999999 not found"),
         (("download", "nope", "--zip", "nope.zip"), 1, "conversation_id 'nope' not found"),
         (("list", "x", "--id"), 2, "CONVERSATION is a number, not 'x'"),
-        (("search", "--since", "soon"), 2, "Send an ISO 8601 date"),
         (("search", "--min-size", "1MB"), 2, "'1MB' is not a number of bytes"),
         (("search", "--sender", "nobody"), 2, "end_user"),
-        (("upload", "c", "nowhere.txt"), 1, "nowhere.txt"),
+        (("search", "--since", "yesterday"), 2,
+         "--since 'yesterday': give a date or time like 2026-01-31"),
+        (("search", "--until", "tomorrow"), 2,
+         "--until 'tomorrow': give a date or time like 2026-01-31"),
+        (("search", os.fsdecode(b"\xff\xfe")), 2, "TEXT '\\udcff\\udcfe' is not text in UTF-8"),
+        (("list", os.fsdecode(b"\xff")), 2, "CONVERSATION '\\udcff' is not text in UTF-8"),
+        (("upload", "c", "/nowhere.x"), 1, "cannot read /nowhere.x: No such file or directory\n"),
+        (("upload", "c", *(["x"] * 130)), 1,
+         "130 attachments on one item: at most 100; send them in several"),
+        (("list", "c", "--key-file", "/nowhere"), 2,
+         "the key cannot be read from /nowhere: No such file or directory\n"),
+        (("list", "c", "--nonsense"), 2, "(see agentsight attachments list --help)"),
+        (("search", "--limit", "-5"), 2, "is not a number from 1 on"),
         (("download", "c", "--workers", "0"), 2, "is not a number from 1 on"),
         (("list", "c", "--endpoint", "nonsense"), 2, "endpoint must start with http"),
         (("list", "c", "--endpoint", "http://127.0.0.1:9"), 1, "is the server running? Set "
@@ -340,6 +352,51 @@ def test_a_terminal_shows_a_bar_and_leaves_only_lines(
     refused, code = on_terminal(server, agent.read_key, tmp_path, "download", "c", "--zip", "-")
     assert code == 2
     assert "a ZIP is nothing for a terminal" in refused
+
+
+def test_a_file_that_is_too_large_is_named_with_size_and_limit(
+    tmp_path: Path,
+) -> None:
+    """The server's limit, and the SDK's own."""
+    (tmp_path / "big").write_bytes(os.urandom(200_000))
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 3 * 1024**3)
+    (tmp_path / "server").mkdir()
+    limits = {"AGENTSIGHT_MAX_FILE_BYTES": "100000"}
+    with LiveServer(tmp_path / "server", settings=limits) as server:
+        key = server.make_agent().write_key
+        big = run(server, key, "upload", "c", "big", cwd=tmp_path)
+        huge = run(server, key, "upload", "c", "huge", cwd=tmp_path)
+    assert (big.returncode, big.stderr) == (
+        1,
+        "agentsight: nothing was stored: big: The file is larger than max_file_bytes (100000"
+        " bytes): it has 200000 bytes\n",
+    )
+    assert (huge.returncode, huge.stderr) == (
+        1,
+        "agentsight: Attachment 1: huge has 3221225472 bytes; a file may have at most 1024 MiB"
+        " (1073741824 bytes)\n",
+    )
+
+
+def test_a_server_that_goes_away_leaves_an_upload_to_go_on_with(
+    server: LiveServer, agent: Agent, tmp_path: Path
+) -> None:
+    """It is said, with how far it came."""
+    (tmp_path / "big").write_bytes(os.urandom(40 * MB))
+    with CuttingRelay(server.base_url) as relay:
+        relay.hold_after = 20 * MB
+        process = subprocess.Popen(
+            [COMMAND, "attachments", "upload", "c", "big"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            env=clean_environment(
+                AGENTSIGHT_API_KEY=agent.write_key, AGENTSIGHT_API_ENDPOINT=relay.url
+            ),
+        )  # fmt: skip
+        assert relay.stopped.wait(timeout=PATIENCE_S)
+    _, said = process.communicate(timeout=2 * PATIENCE_S)
+    assert process.returncode == 1
+    assert re.match(r"big stopped after about [0-9.]+ MB of 40\.0 MB: run it again", said), said
 
 
 def test_ctrl_c_leaves_a_part_that_the_next_run_goes_on_with(

@@ -114,8 +114,15 @@ def test_the_audit_log_and_the_quarantine(tmp_path: Path) -> None:
     records = [line.split() for line in listed.stdout.splitlines()[1:]]
     assert [record[3] for record in records] == ["release", "quarantine"]
     assert all("operator" in record for record in records)
-    wrong = run_command("audit", "list", "--since", "yesterday", *at)
-    assert (wrong.returncode, wrong.stdout) == (2, "")
+    for words, said in (
+        (("--since", "yesterday"), "--since 'yesterday': give a date or time like 2026-01-31"),
+        (("--limit", "0"), "--limit: '0' is not a number from 1 on"),
+        (("--limit", "-5"), "is not a number from 1 on"),
+        (("--action", "foo"), "--action 'foo': give one of list, read, open"),
+    ):
+        wrong = run_command("audit", "list", *words, *at)
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert said in wrong.stderr
     nobody = run_command("audit", "list", "--agent", "nobody", *at)
     assert (nobody.returncode, "no agent 'nobody'" in nobody.stderr) == (1, True)
 

@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     # Imported here: Ctrl-C while they are, too, is to end without a traceback.
-    from agentsight.cli._parser import build_parser
+    from agentsight.cli._parser import parse
     from agentsight.cli._support import CliError, as_run
 
-    arguments = build_parser().parse_args(argv)
+    arguments = parse(argv)
     try:
         code: int = arguments.run(arguments)
         if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - `>&-`

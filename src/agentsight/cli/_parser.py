@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
@@ -71,6 +72,20 @@ def build_parser() -> argparse.ArgumentParser:
     for group in GROUPS:
         group.add_commands(groups)
     return parser
+
+
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the words of one command; exits with 2 where they are wrong.
+
+    What nobody knows is a complaint of the command that was named, and not of the program: it has
+    the help that is wanted then.
+    """
+    parser = build_parser()
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        named: argparse.ArgumentParser = vars(arguments).get("parser", parser)
+        named.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return arguments
 
 
 def _without_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

@@ -139,7 +139,7 @@ def add_group(groups: Groups, name: str, text: str) -> Groups:
         parser.print_help(sys.stderr)
         return 2
 
-    parser.set_defaults(run=help_only)
+    parser.set_defaults(run=help_only, parser=parser)
     return parser.add_subparsers(metavar="COMMAND", title="commands")
 
 
@@ -164,7 +164,7 @@ def add_command(
         require_server()
         return run(arguments)
 
-    parser.set_defaults(run=run_with_server if needs_server else run)
+    parser.set_defaults(run=run_with_server if needs_server else run, parser=parser)
     if on_database:
         add_database_flags(parser)
     return parser
@@ -187,6 +187,21 @@ def add_database_flags(parser: argparse.ArgumentParser, *, also_files: bool = Fa
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
     """Add `--json` to a command that lists."""
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+
+
+def positive_number(text: str) -> int:
+    """Read a number from 1 on, as the `type` of a flag."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def not_a_time(flag: str, text: str) -> CliError:
+    """Make the error of a flag that should be a date or time."""
+    return CliError(
+        f"{flag} {text!r}: give a date or time like 2026-01-31 or 2026-01-31T12:00:00Z (UTC)",
+        exit_code=2,
+    )
 
 
 # --- Work -----------------------------------------------------------------------------------------
@@ -272,10 +287,10 @@ class explained:  # noqa: N801 - reads as a word of the `with` statement
 def _explain(error: Exception, missing: str) -> CliError | None:
     from agentsight.server.blobs import StrangerStore
     from agentsight.server.db import DatabaseError
-    from agentsight.server.problems import Problem
+    from agentsight.server.problems import Problem, not_found
 
     match error:
-        case Problem(status=404):
+        case Problem(status=404) if error.detail == not_found().detail:
             return CliError(f"there is no {missing}")
         case Problem(status=400):
             return CliError(error.detail, exit_code=2)

@@ -20,6 +20,8 @@ from agentsight.cli._support import (
     add_command,
     add_group,
     add_json_flag,
+    not_a_time,
+    positive_number,
     print_rows,
     say,
 )
@@ -91,7 +93,7 @@ def _add_download(commands: Groups) -> None:
         help="replace other files of the same names, in place of writing 'name (2)'; or the ZIP",
     )  # fmt: skip
     parser.add_argument(
-        "--workers", type=_positive, default=4, metavar="N", help="so many at a time (4)"
+        "--workers", type=positive_number, default=4, metavar="N", help="so many at a time (4)"
     )
 
 
@@ -124,7 +126,7 @@ def _add_search(commands: Groups) -> None:
         "--order", choices=_ORDERS, default="newest", help="which are shown first (newest)"
     )
     parser.add_argument(
-        "--limit", type=_positive, default=_DEFAULT_LIMIT, metavar="N",
+        "--limit", type=positive_number, default=_DEFAULT_LIMIT, metavar="N",
         help=f"show so many at most ({_DEFAULT_LIMIT})",
     )  # fmt: skip
     add_json_flag(parser)
@@ -152,6 +154,8 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_search(arguments: argparse.Namespace) -> int:
     """List the files that match, in the order that is asked for."""
+    for name in ("text", "name", "type", "customer", "conversation", "sender", "since", "until"):
+        _readable("TEXT" if name == "text" else f"--{name}", getattr(arguments, name) or "")
     filters = {
         "contains": arguments.text,
         "filename_contains": arguments.name,
@@ -167,14 +171,7 @@ def run_search(arguments: argparse.Namespace) -> int:
         "page_size": min(arguments.limit, 100),
         "count": False,
     }
-    found: list[dict[str, Any]] = []
-    is_more = False
-    with _open_api(arguments) as api:
-        for row in api.iter_attachments(**filters):
-            if len(found) == arguments.limit:
-                is_more = True
-                break
-            found.append(row)
+    found, is_more = _find(arguments, filters)
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:
@@ -188,6 +185,29 @@ def run_search(arguments: argparse.Namespace) -> int:
     if is_more:
         say(f"there are more: --limit {arguments.limit * 10} shows more of them")
     return 0
+
+
+def _find(
+    arguments: argparse.Namespace, filters: dict[str, Any]
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return the first rows, and whether there are more."""
+    from agentsight._operations import is_object
+    from agentsight.exceptions import ConversationApiException
+
+    found: list[dict[str, Any]] = []
+    with _open_api(arguments) as api:
+        try:
+            for row in api.iter_attachments(**filters):
+                if len(found) == arguments.limit:
+                    return found, True
+                found.append(row)
+        except ConversationApiException as error:
+            refused = error.response_data if is_object(error.response_data) else {}
+            for field, name in (("sent_after", "since"), ("sent_before", "until")):
+                if field in refused:
+                    raise not_a_time(f"--{name}", getattr(arguments, name)) from None
+            raise
+    return found, False
 
 
 def run_download(arguments: argparse.Namespace) -> int:
@@ -266,12 +286,26 @@ def run_upload(arguments: argparse.Namespace) -> int:
     files = read_attachments([{"path": name} for name in arguments.files], "form_data")
     with _open_api(arguments) as api, _going_on(), Bar() as bar:
         uploads = Uploads()
-        uploads.tell = lambda name, n_done, n_all: bar.update(n_done, n_all, name)
+        begun: dict[str, tuple[int, int]] = {}
+
+        def tell(name: str, n_done: int, n_all: int) -> None:
+            begun[name] = n_done, n_all
+            bar.update(n_done, n_all, name)
+
+        uploads.tell = tell
         conversation_id = _own_id(api, arguments)
         items = _items(arguments, conversation_id, files, api.config.environment)
         environment = plain_environment(api.config.environment)
         delivery = api.run(deliver(conversation_id, items, environment, uploads))
-    return _report_upload(delivery.outcomes[-1])
+    outcome = delivery.outcomes[-1]
+    if outcome.error is not None and delivery.is_stopped:
+        for name, (n_done, n_all) in begun.items():
+            if 0 < n_done < n_all:
+                say(
+                    f"{shown(name)} stopped after about {shown_size(n_done)} of"
+                    f" {shown_size(n_all)}: run it again, and it goes on from there"
+                )
+    return _report_upload(outcome)
 
 
 def _own_id(api: AgentSightAPI, arguments: argparse.Namespace) -> str:
@@ -304,7 +338,8 @@ def _report_upload(outcome: Outcome) -> int:
     for name, reason in outcome.lost_files:
         say(f"agentsight: {shown(name)}: {reason}")
     if outcome.error is not None:
-        raise CliError(_for_flags(f"nothing was stored: {outcome.error}"))
+        files = outcome.error.removeprefix("none of its files can be sent: ")
+        raise CliError(_for_flags(f"nothing was stored: {files}"))
     for row in (outcome.response or {}).get("attachments", []):
         print(f"stored  {row['uid']}  {shown(row['filename'])}")
     return 1 if outcome.lost_files else 0
@@ -323,10 +358,13 @@ def _going_on() -> Generator[None]:
         raise
 
 
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
-    return int(text)
+def _readable(name: str, text: str) -> str:
+    """Refuse words that the shell handed over in an encoding other than the terminal's."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise CliError(f"{name} {text!r} is not text in UTF-8", exit_code=2) from None
+    return text
 
 
 def _size(text: str) -> int:
@@ -336,7 +374,7 @@ def _size(text: str) -> int:
 
 
 def _reference(arguments: argparse.Namespace) -> int | str:
-    text: str = arguments.conversation
+    text = _readable("CONVERSATION", arguments.conversation)
     if not arguments.by_row_id:
         return text
     if not (text.isascii() and text.isdigit()):
@@ -366,7 +404,8 @@ def _read_key(name: str) -> str:
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"the key cannot be read from {name}: {error}", exit_code=2) from None
+        reason = getattr(error, "strerror", None) or error
+        raise CliError(f"the key cannot be read from {name}: {reason}", exit_code=2) from None
     if not text.strip():
         raise CliError(f"there is no key in {name}", exit_code=2)
     return text.strip()

@@ -12,6 +12,8 @@ from agentsight.cli._support import (
     add_command,
     add_group,
     add_json_flag,
+    not_a_time,
+    positive_number,
     print_rows,
     run_on_database,
     shown_time,
@@ -34,7 +36,7 @@ def add_commands(groups: Groups) -> None:
     add(
         "--since", metavar="TIME", help="from this time on, like 2026-01-31 or 2026-01-31T12:00:00Z"
     )
-    add("--limit", type=int, default=1000, metavar="N", help="at most so many (1000)")
+    add("--limit", type=positive_number, default=1000, metavar="N", help="at most so many (1000)")
     add_json_flag(listing)
 
 
@@ -42,7 +44,11 @@ def run_list(arguments: argparse.Namespace) -> int:
     """List records."""
     from agentsight.server.agents.service import require_agent
     from agentsight.server.audits import service
+    from agentsight.server.audits.model import ACTIONS
 
+    if arguments.action and arguments.action not in ACTIONS:
+        known = ", ".join(ACTIONS)
+        raise CliError(f"--action {arguments.action!r}: give one of {known}", exit_code=2)
     since_us = _since(arguments.since)
 
     async def work(db: Database, access: Access) -> list[AuditRecord]:
@@ -55,7 +61,7 @@ def run_list(arguments: argparse.Namespace) -> int:
             subject_uid=arguments.subject,
             action=arguments.action,
             since_us=since_us,
-            limit=max(1, min(arguments.limit, 1_000_000)),
+            limit=min(arguments.limit, 1_000_000),
         )
 
     missing = f"agent '{arguments.agent}': see agentsight agents list"
@@ -86,5 +92,5 @@ def _since(text: str | None) -> int:
 
     time_us = parse_time(text)
     if time_us is None:
-        raise CliError("--since: give a date or time like 2026-01-31T12:00:00Z", exit_code=2)
+        raise not_a_time("--since", text)
     return max(0, time_us)
