@@ -372,7 +372,10 @@ async def test_anothers_upload_is_not_there(house: House, people: People) -> Non
             answer = await person.writer.send(method, path, body=data, headers=headers)
             assert answer.is_error(404, "not_found"), method
         for one in (uid, uid[:-1] + "z", "x", "\x00"):
-            assert (await refer(person, one)).is_error(404, "not_found")
+            answer = await refer(person, one)
+            assert answer.is_error(404, "not_found")
+            shown = one.replace("\x00", "\ufffd")
+            assert f"There is no upload '{shown}'." in answer.json()["detail"]
     assert (await people.alice.reader.send("PUT", path, body=data)).is_error(
         403, "permission_denied"
     )
