@@ -189,11 +189,17 @@ def test_retention_is_set_listed_and_unset(server: LiveServer) -> None:
     for words, code in (
         (("set", "--agent", agent.slug, "--days", "0"), 2),
         (("set", "--agent", "nobody", "--days", "1"), 1),
+        (("unset", "--agent", "nobody"), 1),
+        (("list", "--agent", "nobody"), 1),
         (("set", "--agent", agent.slug, "--days", "1", "--environment", "nowhere"), 1),
         (("set", "--agent", agent.slug), 2),
     ):
         wrong = run_command("retention", *words, "--database-url", server.database_url)
         assert (wrong.returncode, wrong.stdout) == (code, ""), wrong.stderr
+        if "nobody" in words:
+            assert "there is no agent 'nobody': see " in wrong.stderr
+        if "nowhere" in words:
+            assert f"agent '{agent.slug}' has no environment 'nowhere'" in wrong.stderr
     unset = ("retention", "unset", "--agent", agent.slug, "--database-url", server.database_url)
     assert run_command(*unset).returncode == 0
     assert "no such rule" in run_command(*unset).stderr

@@ -177,7 +177,12 @@ def test_another_instances_files_are_refused(tmp_path: Path) -> None:
     (old / "files").rename(tmp_path / "moved-away")
     emptied = run_command("serve", "--port", "0", "--data", str(old))
     assert (emptied.returncode, emptied.stdout) == (1, "")
-    assert "in another store" in emptied.stderr
+    assert f"{(old / 'files').as_uri()}: This database's files are in another" in emptied.stderr
+    (old / "files").rmdir()
+    for words in (("fsck",), ("customers", "find", "x")):
+        gone = run_command(*words, "--data", str(old))
+        assert gone.returncode == 1
+        assert f"the directory of the files is not there: {old / 'files'} (" in gone.stderr
     assert "Traceback" not in stranger.stderr + emptied.stderr
 
 

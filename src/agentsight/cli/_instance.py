@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Coroutine
+import contextlib
+import os
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
-from agentsight.cli._support import explained, name_database, now_us, read_settings, say
+from agentsight.cli._support import CliError, explained, name_database, now_us, read_settings, say
 
 if TYPE_CHECKING:
     from agentsight.server.access import Access
@@ -52,7 +55,26 @@ def run_on_instance(
 
         say(f"files: {hide_password(settings.storage_url)}")
         check_schema(settings.database_url)
-        return asyncio.run(_session(settings, work))
+        with _named_directory(settings):
+            return asyncio.run(_session(settings, work))
+
+
+@contextlib.contextmanager
+def _named_directory(settings: Settings) -> Generator[None]:
+    """Where the store fails since its directory is not there, say which directory that is."""
+    from agentsight.server.problems import Problem
+
+    try:
+        yield
+    except Problem as error:
+        place = urlsplit(settings.storage_url)
+        directory = unquote(place.path)
+        if place.scheme == "file" and not os.path.isdir(directory):
+            raise CliError(
+                f"the directory of the files is not there: {directory} (is a disk not mounted?"
+                " --storage-url names another)"
+            ) from error
+        raise
 
 
 async def _session(

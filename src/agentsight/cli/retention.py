@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from agentsight.server.db import Database
     from agentsight.server.removals.store_retention import Rule
 
-_NO_PLACE = "such agent or environment: see agentsight agents list"
-
 
 def add_commands(groups: Groups) -> None:
     """Add `set`, `list` and `unset`."""
@@ -52,7 +50,7 @@ def run_set(arguments: argparse.Namespace) -> int:
             db, access, arguments.agent, arguments.environment, arguments.days, now_us=now_us()
         )
 
-    run_on_database(arguments, work, missing=_NO_PLACE)
+    run_on_database(arguments, work)
     say(
         f"conversations of {_place(arguments)} are erased {arguments.days} days after their last"
         " message, where the server runs, beginning within a minute"
@@ -86,7 +84,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     async def work(db: Database, access: Access) -> list[Rule]:
         return await service_retention.list_rules(db, access, arguments.agent)
 
-    rules = run_on_database(arguments, work, missing=_NO_PLACE)
+    rules = run_on_database(arguments, work)
     rows = [(r.agent, r.environment, r.retention_days, shown_time(r.updated_at)) for r in rules]
     names = ("agent", "environment", "days", "changed_at")
     print_rows(names, rows, as_json=arguments.json)

@@ -177,15 +177,19 @@ def _prepare(settings: Settings, port: int) -> None:
 
 
 async def _join(settings: Settings, port: int) -> None:
+    from agentsight.server.blobs import StrangerStore
     from agentsight.server.blobs.opening import open_store_of
     from agentsight.server.db import open_database
     from agentsight.server.first_start import run_first_start
     from agentsight.server.instance.service import join_instance
+    from agentsight.server.settings import hide_password
 
     async with await open_database(settings.database_url) as db:
         blobs = open_store_of(settings)
         try:
             await join_instance(db, blobs, now_us=now_us())
+        except StrangerStore as error:
+            raise CliError(f"{hide_password(settings.storage_url)}: {error}") from error
         finally:
             await blobs.close()
         with _signals_later():  # else a key may be made that nobody is ever told

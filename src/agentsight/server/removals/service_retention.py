@@ -10,7 +10,7 @@ from agentsight.server.agents.model import clean_environment
 from agentsight.server.audits import store as audits
 from agentsight.server.db import Database, Tx
 from agentsight.server.ids import EnvironmentId
-from agentsight.server.problems import invalid, not_found
+from agentsight.server.problems import Problem, invalid, not_found
 from agentsight.server.removals import store_retention as store
 from agentsight.server.removals.store_retention import Rule
 
@@ -76,7 +76,7 @@ async def list_rules(db: Database, access: Access, agent_slug: str | None = None
         if agent_slug is not None:
             agent = await agents.find_agent(tx, access, agent_slug)
             if agent is None:
-                raise not_found()
+                raise _no_agent(agent_slug)
             scope = access.within(agent.agent_id)
         return await store.list_rules(tx, scope)
 
@@ -88,15 +88,21 @@ async def _place(
 ) -> tuple[Access, EnvironmentId | None]:
     agent = await agents.find_agent(tx, access, agent_slug)
     if agent is None:
-        raise not_found()
+        raise _no_agent(agent_slug)
     scope = access.within(agent.agent_id)
     if environment is None:
         return scope, None
     slug = clean_environment(environment)
     environment_id = await agents.environment_id(tx, scope, slug, now_us, create=False)
     if environment_id is None:
-        raise not_found()
+        raise Problem(404, "not_found", f"agent '{agent_slug}' has no environment '{slug}'")
     return scope, environment_id
+
+
+def _no_agent(agent_slug: str) -> Problem:
+    return Problem(
+        404, "not_found", f"there is no agent '{agent_slug}': see agentsight agents list"
+    )
 
 
 async def _audit(
