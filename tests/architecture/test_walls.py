@@ -163,7 +163,7 @@ def test_store_functions_take_an_access_after_the_transaction() -> None:
         "served_by_uid": "a link's signature is what grants it",
         "set_password_hash": "for the user that the token or password has proved",
         "set_stage": "pages and log are everybody's",
-        "take_jobs": "background work, for all agents",
+        "take_job": "background work, for all agents",
         "tenants": "a restore replays the ledger of the whole instance",
         "unfinished": "background work, for all agents",
         "use_token": "the token's 256 bits prove who it is",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentsight.server.attachments.store_jobs import take_jobs
+from agentsight.server.attachments.store_jobs import take_job
 from agentsight.server.parts import Parts
 from agentsight.server.scans import store
 from agentsight.server.scans.service import MAX_ATTEMPTS, scan_step
@@ -222,9 +222,10 @@ async def test_a_process_that_died_leaves_its_scan_to_others(
     people = await scanned_house.people()
     [file] = await upload(people.alice, EICAR)
     now, lease_us = scanned_house.clock(), 660_000_000
-    [_] = await scanned_house.db.write(
-        lambda tx: take_jobs(tx, "scan", 1, now_us=now, lease_us=lease_us)
+    taken = await scanned_house.db.write(
+        lambda tx: take_job(tx, "scan", now_us=now, lease_us=lease_us)
     )
+    assert taken is not None
     parts = with_daemon(scanned_house, clamd)
     assert await scan_step(parts) == 0
     scanned_house.clock.move(661)

@@ -60,46 +60,42 @@ async def is_job_due(tx: Tx, kind: JobKind, now_us: int) -> bool:
     return await tx.value(_DUE, kind, now_us) is not None
 
 
-async def take_jobs(
+async def take_job(
     tx: Tx,
     kind: JobKind,
-    limit: int,
     *,
     now_us: int,
     lease_us: int,
     after: AgentId = BEFORE_ALL,
     last_in_line: Collection[AgentId] = (),
-) -> list[Job]:
-    """Take jobs that are due; nobody else gets them for `lease_us`.
+) -> Job | None:
+    """Take a job that is due, if there is one; nobody else gets it for `lease_us`.
 
-    One of each agent in turn, beginning behind the agent `after`; of an agent's the longest
-    waiting first. An agent alone gets all turns.
+    Of the next agent behind `after` that has one, the longest waiting.
 
     Args:
         last_in_line: Agents that get a turn only where no other has anything due.
     """
-    jobs: list[Job] = []
-    for passed_over in (last_in_line, ()) if last_in_line else ((),):
-        while len(jobs) < limit:
-            row = await _pick(tx, kind, after, now_us, passed_over)
-            if row is None and after != BEFORE_ALL:
-                row = await _pick(tx, kind, BEFORE_ALL, now_us, passed_over)
-            if row is None:
-                break
-            job = Job(AgentId(row[0]), BlobId(row[1]), row[2] + 1)
-            await postpone_job(tx, job, kind, until_us=now_us + lease_us, attempts=job.attempts)
-            jobs.append(job)
-            after = job.agent_id
-    return jobs
+    row = await _pick(tx, kind, after, now_us, last_in_line)
+    if row is None and last_in_line:
+        row = await _pick(tx, kind, after, now_us, ())
+    if row is None:
+        return None
+    job = Job(AgentId(row[0]), BlobId(row[1]), row[2] + 1)
+    await postpone_job(tx, job, kind, until_us=now_us + lease_us, attempts=job.attempts)
+    return job
 
 
 async def _pick(
     tx: Tx, kind: JobKind, after: AgentId, now_us: int, passed_over: Collection[AgentId]
 ) -> Row | None:
-    while (row := await tx.row(_PICK, kind, after, now_us)) is not None:
-        if row[0] not in passed_over:
-            return row
-        after = AgentId(row[0])
+    """Find the first job behind an agent, and then from the first agent on."""
+    for start in (after, BEFORE_ALL):
+        turn = start
+        while (row := await tx.row(_PICK, kind, turn, now_us)) is not None:
+            if row[0] not in passed_over:
+                return row
+            turn = AgentId(row[0])
     return None
 
 

@@ -22,7 +22,7 @@ from agentsight.server.attachments.store_jobs import (
     finish_job,
     is_job_due,
     postpone_job,
-    take_jobs,
+    take_job,
 )
 from agentsight.server.attachments.store_texts import put_text
 from agentsight.server.blobs import ObjectMissing
@@ -73,15 +73,16 @@ async def examine_step(parts: Parts) -> int:
         return 0
     lease_us = (parts.settings.examine_timeout_s + _DOWNLOAD_S) * _US
     after, last_in_line = shares.last, shares.owing()
-    jobs = await parts.db.write(
-        lambda tx: take_jobs(
-            tx, "examine", 1, now_us=now, lease_us=lease_us, after=after, last_in_line=last_in_line
+    job = await parts.db.write(
+        lambda tx: take_job(
+            tx, "examine", now_us=now, lease_us=lease_us, after=after, last_in_line=last_in_line
         )
     )
-    for job in jobs:
-        with shares.turn(job.agent_id):
-            await _examine_or_give_back(parts, examiner, job)
-    return len(jobs)
+    if job is None:  # another process was quicker
+        return 0
+    with shares.turn(job.agent_id):
+        await _examine_or_give_back(parts, examiner, job)
+    return 1
 
 
 async def _examine_or_give_back(parts: Parts, examiner: Examiner, job: Job) -> None:

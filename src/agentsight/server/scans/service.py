@@ -15,7 +15,7 @@ from agentsight.server.attachments.store_jobs import (
     finish_job,
     is_job_due,
     postpone_job,
-    take_jobs,
+    take_job,
 )
 from agentsight.server.blobs import ObjectMissing, StorageUnavailable
 from agentsight.server.parts import Parts
@@ -48,15 +48,16 @@ async def scan_step(parts: Parts) -> int:
     if not await _is_there(address):
         return 0
     after, last_in_line = shares.last, shares.owing()
-    jobs = await parts.db.write(
-        lambda tx: take_jobs(
-            tx, "scan", 1, now_us=now, lease_us=_LEASE_US, after=after, last_in_line=last_in_line
+    job = await parts.db.write(
+        lambda tx: take_job(
+            tx, "scan", now_us=now, lease_us=_LEASE_US, after=after, last_in_line=last_in_line
         )
     )
-    for job in jobs:
-        with shares.turn(job.agent_id):
-            await _scan(parts, address, job)
-    return len(jobs)
+    if job is None:  # another process was quicker
+        return 0
+    with shares.turn(job.agent_id):
+        await _scan(parts, address, job)
+    return 1
 
 
 async def _is_there(address: str) -> bool:
