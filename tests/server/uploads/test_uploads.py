@@ -376,6 +376,10 @@ async def test_anothers_upload_is_not_there(house: House, people: People) -> Non
             assert answer.is_error(404, "not_found")
             shown = one.replace("\x00", "\ufffd")
             assert f"There is no upload '{shown}'." in answer.json()["detail"]
+    stored = await upload(people.bob, b"his own")
+    answer = await refer(people.bob, stored, uid)
+    assert answer.is_error(404, "not_found")
+    assert answer.json()["detail"] == f"There is no upload '{uid}'."
     assert (await people.alice.reader.send("PUT", path, body=data)).is_error(
         403, "permission_denied"
     )

@@ -17,7 +17,7 @@ from agentsight.server.attachments.store_jobs import add_job
 from agentsight.server.attachments.store_quarantine import quarantined_among
 from agentsight.server.db import Tx
 from agentsight.server.ids import BlobId, ConversationPk
-from agentsight.server.problems import Problem, not_found
+from agentsight.server.problems import Problem
 from agentsight.server.settings import Settings
 
 
@@ -85,7 +85,8 @@ async def refer(
     """
     upload = await store_referred.find_upload(tx, access, referred.upload_uid)
     if upload is None:
-        raise not_found()
+        text = f"There is no upload {referred.upload_uid[:100]!r}."
+        raise Problem(404, "not_found", text)
     if upload.state == "pending" and upload.expires_at > now_us:
         text = f"Upload {referred.upload_uid} is not whole yet: finish it first."
         raise Problem(409, "upload_pending", text)

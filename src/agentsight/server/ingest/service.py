@@ -16,8 +16,7 @@ from agentsight.server.agents import store as agents
 from agentsight.server.attachments import service as attaching
 from agentsight.server.attachments import store as attachments
 from agentsight.server.attachments.keeping import Rules
-from agentsight.server.attachments.model import AttachmentRow, HandedIn, ReferredUpload
-from agentsight.server.attachments.service import Attached
+from agentsight.server.attachments.model import AttachmentRow, HandedIn
 from agentsight.server.conversations import store as conversations
 from agentsight.server.conversations.model import Head, NewConversation
 from agentsight.server.db import Tx
@@ -135,29 +134,18 @@ class Unit:
         if isinstance(message_id, Known):
             return await self._repeat(item.message, message_id)
         detail_id = await self._insert_detail(head, message_id, item.message)
-        attached = await self.attach(head, message_id, item.files)
+        attached = await attaching.attach(
+            self.tx,
+            self.access,
+            item.files,
+            conversation_pk=head.pk,
+            message_id=message_id,
+            rules=self.rules,
+            now_us=self.now_us,
+        )
         applied.object_keys.extend(attached.object_keys)
         applied.deduplicated_bytes += attached.deduplicated_bytes
         return StoredItem(message_id, detail_id, False, attached.ids)
-
-    async def attach(
-        self, head: Head, message_id: MessageId, files: Sequence[HandedIn]
-    ) -> Attached:
-        """Write the rows of a message's files; 404 names the upload that is not there."""
-        try:
-            return await attaching.attach(
-                self.tx,
-                self.access,
-                files,
-                conversation_pk=head.pk,
-                message_id=message_id,
-                rules=self.rules,
-                now_us=self.now_us,
-            )
-        except Problem as problem:
-            if problem.status != 404:
-                raise
-            raise _no_upload(files) from problem
 
     async def _insert(self, head: Head, new: NewMessage) -> MessageId | Known:
         # Twice: a key whose window is over is given up, and then the insert must succeed.
@@ -430,13 +418,6 @@ def refusal(index: int, item_key: str | None, problem: Problem) -> dict[str, Any
     }
 
 
-def _no_upload(files: Sequence[HandedIn]) -> Problem:
-    uids = [repr(file.upload_uid[:100]) for file in files if isinstance(file, ReferredUpload)]
-    if len(uids) == 1:
-        return Problem(404, "not_found", f"There is no upload {uids[0]}.")
-    return Problem(404, "not_found", f"One of these uploads is not there: {', '.join(uids)}.")
-
-
 async def add_files(
     parts: Parts,
     access: Access,
@@ -474,7 +455,15 @@ async def add_files(
             await attachments.forget_item_keys(unit.tx, access, keys)
         elif keys and await files_were_erased(unit.tx, access, unit.ledger, keys):
             raise _erased()
-        attached = await unit.attach(head, message_id, files)
+        attached = await attaching.attach(
+            unit.tx,
+            unit.access,
+            files,
+            conversation_pk=head.pk,
+            message_id=message_id,
+            rules=unit.rules,
+            now_us=unit.now_us,
+        )
         await messages.touch(unit.tx, access, message_id, now_us=unit.now_us)
         stored = StoredItem(message_id, None, False, attached.ids)
         return Applied(head, [stored], attached.object_keys, attached.deduplicated_bytes)
