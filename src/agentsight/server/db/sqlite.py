@@ -90,12 +90,12 @@ class SqliteDatabase:
             return
         self._is_closed = True
         self._slow.interrupt()
-        self._writer.end()
         await asyncio.to_thread(self._close_all)
 
     def _close_all(self) -> None:
         self._slow.close()
-        self._reading.close()  # before the writer, which is then alone and can checkpoint
+        self._reading.close()
+        self._writer.end()  # last: the writer is then alone, and the log goes with its connection
         self._writer.thread.join()
 
     async def __aenter__(self) -> Self:
