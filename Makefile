@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 # Tests run in as many processes as there are cores.
 WORKERS ?= auto
+# Tests start our programs hundreds of times: none of them should compile its modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## list the targets
@@ -26,7 +28,7 @@ test: ## run all tests, on SQLite and on a real PostgreSQL
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup tests
 
 .PHONY: quick
-quick: ## run the quick part of the tests (under two minutes)
+quick: ## run the quick part of the tests, on SQLite and a directory (under two minutes)
 	@tools/setup.sh dev
 	@tools/test-programs.sh
 	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow' tests

@@ -23,14 +23,23 @@ settings.load_profile("agentsight")
 
 SCHEMAS = Path(db_package.__file__).parent
 TESTS = Path(__file__).parent
-SLOW_FOLDERS = ("browser", "cli", "conformance", "journeys", "proxies")
+SLOW_FOLDERS = ("browser", "cli", "conformance", "docs", "journeys", "proxies")
 """Whole programs for every test: left out of `make quick`."""
+SLOW_PARTS = {"postgresql", "s3"}
+"""Words in parameters of tests that run on SQLite and a directory as well."""
+SLOW_FIXTURES = {"postgres_server", "postgres_databases", "seaweed", "own_seaweed"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark whatever is in a slow folder, so that no file there can forget it."""
+    """Mark what is in a slow folder or on a slow part, so that nobody can forget it."""
     for item in items:
-        if item.path.relative_to(TESTS).parts[0] in SLOW_FOLDERS:
+        callspec = getattr(item, "callspec", None)
+        parts = callspec.params.values() if callspec else ()
+        words = {word for part in parts if isinstance(part, str) for word in part.split("-")}
+        is_slow = item.path.relative_to(TESTS).parts[0] in SLOW_FOLDERS
+        is_slow |= not words.isdisjoint(SLOW_PARTS)
+        is_slow |= not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        if is_slow:
             item.add_marker(pytest.mark.slow)
 
 

@@ -45,6 +45,16 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def page(context: BrowserContext) -> Page:
-    """Give a fresh page."""
-    return context.new_page()
+def page(context: BrowserContext) -> Iterator[Page]:
+    """Give a fresh page, for what might leave something in it."""
+    page = context.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def shared_page(browser: Browser) -> Iterator[Page]:
+    """Give one page to all tests of the module that only open addresses: a page is a process."""
+    context = browser.new_context(accept_downloads=True)
+    yield context.new_page()
+    context.close()

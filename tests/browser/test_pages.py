@@ -11,11 +11,18 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.support.server import LiveServer
+from tests.support.soak import only_in_soak
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 PAGES = ["start", "set-password", "link-gone", "docs"]
 WIDTHS = [390, 1280]
+LOOKS = [
+    ("light", 390),
+    ("dark", 1280),
+    pytest.param("light", 1280, marks=only_in_soak),
+    pytest.param("dark", 390, marks=only_in_soak),
+]
 NOT_THE_PAGES_FAULT = "status of 410 (Gone)"
 """How Chromium reports that the page itself, as it must, is a 410."""
 
@@ -63,8 +70,7 @@ def watched(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Watche
     context.close()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_whole_and_quiet(
     watched: Watched,

@@ -9,7 +9,6 @@ import base64
 import io
 import mimetypes
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +72,13 @@ def rows(server: LiveServer, stage: Stage) -> dict[str, dict[str, Any]]:
         assert time.monotonic() < end_at, "the files were not examined in time"
 
 
-@pytest.fixture(autouse=True)
-def _no_page_is_left(page: Page) -> Iterator[None]:
-    yield
-    page.close()
-
-
 @pytest.mark.parametrize("name", THUMBNAILS)
-def test_a_thumbnail_shows(page: Page, rows: dict[str, dict[str, Any]], name: str) -> None:
+def test_a_thumbnail_shows(shared_page: Page, rows: dict[str, dict[str, Any]], name: str) -> None:
     """Opened directly, the browser has decoded a picture that is not one colour."""
-    page.goto(rows[name]["preview_url"])
-    width, height = page.eval_on_selector("img", "e => [e.naturalWidth, e.naturalHeight]")
+    shared_page.goto(rows[name]["preview_url"])
+    width, height = shared_page.eval_on_selector("img", "e => [e.naturalWidth, e.naturalHeight]")
     assert 0 < max(width, height) <= 512
-    shot = Image.open(io.BytesIO(page.locator("img").screenshot()))
+    shot = Image.open(io.BytesIO(shared_page.locator("img").screenshot()))
     assert shot.convert("L").getextrema() != (255, 255)
     colours = shot.convert("RGB").getcolors(1 << 24)
     assert colours is not None
@@ -94,19 +87,19 @@ def test_a_thumbnail_shows(page: Page, rows: dict[str, dict[str, Any]], name: st
 
 @pytest.mark.parametrize("name", NOTES)
 def test_a_voice_note_plays_to_its_end(
-    page: Page, stage: Stage, rows: dict[str, dict[str, Any]], name: str
+    shared_page: Page, stage: Stage, rows: dict[str, dict[str, Any]], name: str
 ) -> None:
     """The copy of what a phone sent is wound near its end and played; it ends without an error."""
     url = rows[name]["playback_url"]
     assert url.endswith(".m4a")
-    page.goto(stage.show(f'<audio muted preload="auto" src="{url}"></audio>'))
-    page.eval_on_selector(
+    shared_page.goto(stage.show(f'<audio muted preload="auto" src="{url}"></audio>'))
+    shared_page.eval_on_selector(
         "audio", "e => new Promise((done, fail) => { e.onerror = () => fail(e.error.message);"
         " if (e.readyState >= 3) done(); else e.oncanplay = () => done() })",
     )  # fmt: skip
-    duration = page.eval_on_selector("audio", "e => e.duration")
+    duration = shared_page.eval_on_selector("audio", "e => e.duration")
     assert duration == pytest.approx(rows[name]["seconds"], abs=0.3)
-    played = page.eval_on_selector(
+    played = shared_page.eval_on_selector(
         "audio",
         "e => new Promise((done, fail) => { e.onended = () => done([e.currentTime, e.error]);"
         " e.onerror = () => fail(e.error.message); e.currentTime = Math.max(0, e.duration - 0.4);"
@@ -115,10 +108,12 @@ def test_a_voice_note_plays_to_its_end(
     assert played == [pytest.approx(duration, abs=0.1), None]
 
 
-def test_a_voice_note_opened_directly_plays(page: Page, rows: dict[str, dict[str, Any]]) -> None:
+def test_a_voice_note_opened_directly_plays(
+    shared_page: Page, rows: dict[str, dict[str, Any]]
+) -> None:
     """The browser's own player has it; its time goes on."""
-    page.goto(rows["sample.amr"]["playback_url"])
-    at = page.eval_on_selector(
+    shared_page.goto(rows["sample.amr"]["playback_url"])
+    at = shared_page.eval_on_selector(
         "video",
         "e => new Promise((done, fail) => { e.muted = true; e.ontimeupdate = () =>"
         " { if (e.currentTime > 0) done(e.currentTime) }; e.play().catch(fail) })",
@@ -127,17 +122,17 @@ def test_a_voice_note_opened_directly_plays(page: Page, rows: dict[str, dict[str
 
 
 def test_a_heic_picture_shows_by_its_copy(
-    page: Page, stage: Stage, rows: dict[str, dict[str, Any]]
+    shared_page: Page, stage: Stage, rows: dict[str, dict[str, Any]]
 ) -> None:
     """As JPEG, on another site, in its own size and colours."""
     url = rows["photo.heic"]["playback_url"]
     assert url.endswith("/playback/photo.jpg")
-    page.goto(stage.show(f'<img src="{url}">'))
-    size = page.eval_on_selector(
+    shared_page.goto(stage.show(f'<img src="{url}">'))
+    size = shared_page.eval_on_selector(
         "img", "e => e.decode().then(() => [e.naturalWidth, e.naturalHeight])"
     )
     assert size == [400, 200]
-    shot = Image.open(io.BytesIO(page.locator("img").screenshot())).convert("RGB")
+    shot = Image.open(io.BytesIO(shared_page.locator("img").screenshot())).convert("RGB")
     left, right = shot.getpixel((50, 100)), shot.getpixel((350, 100))
     assert isinstance(left, tuple)
     assert isinstance(right, tuple)
@@ -146,11 +141,13 @@ def test_a_heic_picture_shows_by_its_copy(
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_text_preview_is_text(page: Page, rows: dict[str, dict[str, Any]], name: str) -> None:
+def test_a_text_preview_is_text(
+    shared_page: Page, rows: dict[str, dict[str, Any]], name: str
+) -> None:
     """Documents too: their words, as plain text."""
-    page.goto(rows[name]["preview_url"])
-    assert page.evaluate("document.contentType") == "text/plain"
-    assert TEXTS[name].casefold() in page.inner_text("pre").casefold()
+    shared_page.goto(rows[name]["preview_url"])
+    assert shared_page.evaluate("document.contentType") == "text/plain"
+    assert TEXTS[name].casefold() in shared_page.inner_text("pre").casefold()
 
 
 @pytest.mark.parametrize("name", ["hostile.html", "attack.html"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import string
 from typing import Any
 from urllib.parse import quote
@@ -19,8 +18,9 @@ from hypothesis.errors import Unsatisfiable
 from agentsight.server.attachments.filters import DESCRIPTIONS as FILE_FILTERS
 from agentsight.server.conversations.filters import DESCRIPTIONS
 from tests.support.http import JSON, House, People, encode_form, path_of
+from tests.support.soak import only_in_soak
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 QUICK = settings(
     deadline=None, database=None, derandomize=True, max_examples=60,
@@ -250,8 +250,7 @@ async def test_schemathesis(house: House, people: People) -> None:
     assert await run_schemathesis(house, people, 3) > 30
 
 
-@pytest.mark.slow
+@only_in_soak
 async def test_schemathesis_at_length(house: House, people: People) -> None:
-    """The same with many more examples, and in `make soak` with more again."""
-    n_examples = 120 if os.environ.get("AGENTSIGHT_TEST_SOAK") else 40
-    assert await run_schemathesis(house, people, n_examples) > 500
+    """The same with many more examples."""
+    assert await run_schemathesis(house, people, 120) > 1000

@@ -15,7 +15,6 @@ import base64
 import contextlib
 import hashlib
 import http.client
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -37,8 +36,8 @@ from tests.support.crashing import CrashingServer
 from tests.support.postgres import TestDatabases
 from tests.support.seaweed import Seaweed
 from tests.support.server import Agent, open_link
+from tests.support.soak import only_in_soak
 
-IS_LONG = bool(os.environ.get("AGENTSIGHT_TEST_SOAK"))
 PICTURE = (FILES / "sample.png").read_bytes()
 MENDED = {"orphan_object", "missing_copy", "unfinished_removal"}
 """What a crash may leave, and fsck mends."""
@@ -222,7 +221,7 @@ def test_what_a_crash_leaves_is_mended(
         assert crash_and_heal(place, agent, nth, name.replace("Local", store)), name
 
 
-@pytest.mark.skipif(not IS_LONG, reason="takes minutes: make soak")
+@only_in_soak
 @pytest.mark.parametrize(
     ("dialect", "store"),
     [("sqlite", "local"), ("postgresql", "local"), ("sqlite", "s3")],

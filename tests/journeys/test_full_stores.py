@@ -14,6 +14,7 @@ import pytest
 from tests.journeys.test_object_storage import wait_until
 from tests.support.seaweed import Seaweed
 from tests.support.server import Agent, Answer, LiveServer, open_link
+from tests.support.soak import only_in_soak
 
 MIB = 1 << 20
 SIZE_BYTES = 20 * MIB
@@ -89,7 +90,7 @@ def test_a_directory_on_a_full_disk(tmp_path: Path) -> None:
         check_room(server, agent)
 
 
-@pytest.mark.skipif(not os.environ.get("AGENTSIGHT_TEST_SOAK"), reason="slow: make soak")
+@only_in_soak
 def test_a_bucket_that_is_full(tmp_path: Path) -> None:
     """The object store says so, in its own words, in the middle of an upload."""
     with small_disk(tmp_path / "disk", 300) as disk, Seaweed(disk / "weed") as seaweed:

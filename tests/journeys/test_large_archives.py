@@ -10,16 +10,15 @@ import zipfile
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-import pytest
-
 from agentsight import _contract as contract
 from tests.support.server import LiveServer
+from tests.support.soak import only_in_soak
 
 SIZE_BYTES = 4_400_000_000
 MIB = 1 << 20
 
 
-@pytest.mark.skipif(not os.environ.get("AGENTSIGHT_TEST_SOAK"), reason="9 GB of disk: make soak")
+@only_in_soak
 def test_a_file_of_more_than_four_gigabytes_is_in_the_zip_with_what_follows(tmp_path: Path) -> None:
     """Its size, its checksum and the place of the file behind it need more than 32 bits."""
     limits = {f"AGENTSIGHT_MAX_{name}_BYTES": "6000000000" for name in ("FILE", "REQUEST")}

@@ -24,6 +24,7 @@ from agentsight import _contract as contract
 from agentsight.server.db import open_database, sql
 from tests.journeys.conftest import StartServer
 from tests.support.server import Agent, Answer, LiveServer, open_link
+from tests.support.soak import only_in_soak
 
 MIB = 1 << 20
 DEADLINE_S = 60
@@ -178,7 +179,7 @@ def test_a_cut_connection_is_resumed(server: LiveServer) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("n_workers", [1, 2])
+@pytest.mark.parametrize("n_workers", [pytest.param(1, marks=only_in_soak), 2])
 async def test_two_writers_at_once_never_mix(start_server: StartServer, n_workers: int) -> None:
     """The newer one takes over from a connection that hangs, in whatever process that is, and the
     older one, when it comes to life again, changes nothing.

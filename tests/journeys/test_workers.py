@@ -17,9 +17,11 @@ from tests.journeys.conftest import StartServer
 from tests.journeys.dialogues import FILES, contents_of, load_dialogues, track
 from tests.support.postgres import TestDatabases
 from tests.support.server import LiveServer, open_link
+from tests.support.soak import IS_SOAK, on_sqlite
 
 T = TypeVar("T")
 N_BOTS = 6
+N_TOGETHER = 10 if IS_SOAK else 5
 
 
 def at_once(n: int, work: Callable[[int], T]) -> list[T]:
@@ -107,6 +109,7 @@ def test_what_all_send_at_once_is_stored_once(start_server: StartServer) -> None
     assert len({answer.json["attachments"][0]["id"] for answer in answers}) == 1
 
 
+@on_sqlite
 def test_a_worker_that_dies_is_not_missed(start_server: StartServer) -> None:
     """The other one answers, and has all that was answered before."""
     server = start_server(workers=2)
@@ -121,6 +124,7 @@ def test_a_worker_that_dies_is_not_missed(start_server: StartServer) -> None:
     assert server.get_json("/api/conversations/", key=agent.read_key)["count"] == 20
 
 
+@on_sqlite
 def test_a_worker_that_hangs_does_not_keep_a_dead_one_from_being_replaced(
     start_server: StartServer,
 ) -> None:
@@ -138,15 +142,15 @@ def test_a_worker_that_hangs_does_not_keep_a_dead_one_from_being_replaced(
 
 
 @pytest.mark.slow
-def test_ten_servers_started_together_make_one_instance(
+def test_servers_started_together_make_one_instance(
     dialect: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """One schema, one organisation, one first key; and each of them serves."""
     url: str | None = None
     if dialect == "postgresql":
         databases: TestDatabases = request.getfixturevalue("postgres_databases")
-        url = databases.create_empty("ten_together")
-    fleet = [LiveServer(tmp_path, url) for _ in range(10)]
+        url = databases.create_empty("together")
+    fleet = [LiveServer(tmp_path, url) for _ in range(N_TOGETHER)]
     try:
         for server in fleet:
             server.begin_start()
@@ -157,7 +161,7 @@ def test_ten_servers_started_together_make_one_instance(
             body = {"conversation_id": f"c{number}"}
             assert server.post_json("/api/conversations/", body, key=agent.write_key).status == 201
         for server in fleet:
-            assert server.get_json("/api/conversations/", key=agent.read_key)["count"] == 10
+            assert server.get_json("/api/conversations/", key=agent.read_key)["count"] == N_TOGETHER
         log = fleet[0].log_since(0)
         assert log.count("database: created") == 1
         assert log.count("first start:") == 1

@@ -411,6 +411,7 @@ def test_a_crash_while_a_file_gets_its_name_spoils_nothing(
     assert (out / "a.txt").read_bytes() == b"edited"
 
 
+@pytest.mark.slow
 def test_many_small_files_come_side_by_side(
     api: AgentSightAPI, server: ScriptServer, files: Files, out: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_the_ending_stays_at_the_end() -> None:
     assert safe_name("x" * 300 + ".pdf").endswith("x.pdf")
 
 
+@pytest.mark.slow
 def test_a_name_of_megabytes_is_cut_at_once() -> None:
     """A server that makes up names cannot keep its client busy for hours."""
     name = safe_name("x" * 5_000_000 + ".pdf")

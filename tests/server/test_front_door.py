@@ -134,6 +134,7 @@ async def serve(app: Any, http: Any) -> AsyncIterator[str]:
         await server.shutdown(sockets=[listener])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("http", ["httptools", "h11"])
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @pytest.mark.parametrize(

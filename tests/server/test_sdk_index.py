@@ -20,6 +20,8 @@ from agentsight.server import sdk_index
 from agentsight.server.dashboard.snippet import snippet
 from tests.cli.commands import Serving, clean_environment, serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
@@ -80,7 +82,6 @@ def test_there_is_nothing_else_in_the_index(server: Serving, path: str) -> None:
     assert httpx2.get(f"{server.url}/sdk/{path}").status_code == 404
 
 
-@pytest.mark.slow
 def test_pip_installs_it_in_an_empty_environment(server: Serving, tmp_path: Path) -> None:
     """The printed line works, the import needs no server, and the README's lines run."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)

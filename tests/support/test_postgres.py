@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.postgres import PostgresServer
+
+pytestmark = pytest.mark.slow
 
 OWNER = """
 import sys

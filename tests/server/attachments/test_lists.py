@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,10 +19,11 @@ from tests.server.conversations.test_filters import LEAVES, QUIET, plain
 from tests.server.conversations.worlds import START, TEXTS, a_file
 from tests.server.library import Library, store
 from tests.support.http import House, People, base64_file, path_of
+from tests.support.soak import IS_SOAK
 
 pytestmark = pytest.mark.anyio
 FILES = "/api/v1/attachments/"
-N_LONG = 400 if os.environ.get("AGENTSIGHT_TEST_SOAK") else 40
+N_LONG = 400 if IS_SOAK else 40
 
 
 async def walk(
@@ -110,6 +110,7 @@ def message(*files: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return plain_fields | {"files": whole} | fields
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_known", [0, 1000], ids=["walked", "known"])
 async def test_every_text_against_every_needle(
     library: Library, max_known: int, monkeypatch: pytest.MonkeyPatch

@@ -169,6 +169,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "n_calls"),
     [

@@ -30,7 +30,7 @@ from tests.server.blobs.stores import INSTANCE, s3_store
 from tests.support.meddler import Meddler, meddling_with
 from tests.support.seaweed import ACCESS_KEY, BUCKET, READER_KEY, SECRET_KEY, Seaweed
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 MIB = 1024 * 1024
 
@@ -101,7 +101,6 @@ async def failure_of(store: S3BlobStore) -> list[str]:
 # --- What can be wrong with a store ---------------------------------------------------------------
 
 
-@pytest.mark.slow
 async def test_a_store_that_is_not_there_is_told_apart_from_one_without_files() -> None:
     """Every question ends in one error that says what to do, none in "there is no such object"."""
     gone = Seaweed(Path())
@@ -163,7 +162,6 @@ async def test_an_address_that_is_none_is_said_so(seaweed: Seaweed) -> None:
     await store.close()
 
 
-@pytest.mark.slow
 async def test_a_store_that_hangs_is_given_up(own_seaweed: Seaweed) -> None:
     """A store that takes a connection and says nothing costs a bounded time, and may come back."""
     store = s3_store(own_seaweed, read_timeout_s=0.2)
@@ -174,7 +172,6 @@ async def test_a_store_that_hangs_is_given_up(own_seaweed: Seaweed) -> None:
     await store.close()
 
 
-@pytest.mark.slow
 async def test_the_store_may_go_away_and_come_back(own_seaweed: Seaweed, tmp_path: Path) -> None:
     """An object under way when the store dies is refused and not visible; then all works again."""
     store = s3_store(own_seaweed, spool_dir=tmp_path)
@@ -201,7 +198,6 @@ async def test_the_store_may_go_away_and_come_back(own_seaweed: Seaweed, tmp_pat
     await store.close()
 
 
-@pytest.mark.slow
 async def test_finish_may_be_tried_again_when_the_store_is_back(
     own_seaweed: Seaweed, tmp_path: Path
 ) -> None:
@@ -426,7 +422,6 @@ async def test_what_others_put_into_the_folder_is_not_listed(
     assert [item.key async for item in store.list_objects("")] == [key]
 
 
-@pytest.mark.slow
 async def test_more_than_a_page_of_objects_is_listed(store: S3BlobStore) -> None:
     """A listing goes on where the store's page of a thousand ends."""
     keys = [new_key() for _ in range(1050)]
@@ -483,7 +478,6 @@ async def test_browsers_may_be_sent_to_another_address(seaweed: Seaweed) -> None
 # --- What it costs --------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 async def test_parts_wait_on_the_disk_and_not_in_memory(store: S3BlobStore) -> None:
     """Writers hold a few batches each, and no part."""
     piece = os.urandom(MIB)

@@ -27,7 +27,7 @@ from tests.server.blobs.test_promises import get, new_key
 from tests.support.meddler import meddling_with
 from tests.support.seaweed import Seaweed
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 MIB = 1 << 20
 LARGE = 7 * MIB
 
@@ -68,7 +68,6 @@ async def test_a_byte_behind_a_large_tail_costs_a_byte(seaweed: Seaweed, tmp_pat
         await store.close()
 
 
-@pytest.mark.slow
 async def test_tails_pass_through_files_and_not_through_memory(store: S3BlobStore) -> None:
     """Many who go on behind large tails, and many who end there, hold a few batches each."""
     data, n_uploads = os.urandom(LARGE), 12

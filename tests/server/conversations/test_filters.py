@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from agentsight.server.parts import Parts
 from tests.server.conversations import oracle
 from tests.server.conversations.worlds import START, TEXTS, Case, a_file, cases
 from tests.server.library import Library, store
+from tests.support.soak import IS_SOAK
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +51,7 @@ async def check(library: Library, case: Case) -> None:
         assert (count, ids) == (len(expected), expected), query
 
 
-N_LONG = 600 if os.environ.get("AGENTSIGHT_TEST_SOAK") else 60
+N_LONG = 600 if IS_SOAK else 60
 """Worlds of the long run; `make soak` takes the time for more."""
 QUIET = settings(
     deadline=None,
@@ -122,6 +122,7 @@ async def test_every_leaf_against_every_text(library: Library) -> None:
     assert n_found > 3 * len(LEAVES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_indexed", [False, True], ids=["queued", "indexed"])
 async def test_every_text_against_every_needle(library: Library, is_indexed: bool) -> None:
     """Each nasty text is found by its own pieces in any case, and by no other's."""

@@ -29,6 +29,8 @@ from tests.server.db.schema_dump import dump_schema
 from tests.support.postgres import PostgresServer, TestDatabases
 from tests.support.raw_sql import read_rows, run_statements
 
+pytestmark = pytest.mark.slow
+
 ADD_COLUMN = """
 from alembic import op
 revision = "0004"

@@ -25,7 +25,7 @@ from agentsight.server.db.urls import DatabaseUrl
 from tests.server.db.test_promises import LOCK, PUT, SET, names, put
 from tests.support.postgres import PostgresServer, run_sql
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 END_MYSELF = sql("SELECT pg_terminate_backend(pg_backend_pid())")
 MY_PID = sql("SELECT pg_backend_pid()")

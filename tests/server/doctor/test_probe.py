@@ -59,6 +59,7 @@ def test_a_links_signature_is_no_probe() -> None:
     assert not Probes(KEYS).is_valid(f"Probe {token}", NOW_US)
 
 
+@pytest.mark.slow
 def test_a_stranger_learns_nothing_at_the_door(tmp_path: Path) -> None:
     """Without a probe it is 401, for a key too, and a body is not read."""
     with LiveServer(tmp_path) as server:
@@ -75,6 +76,7 @@ def test_a_stranger_learns_nothing_at_the_door(tmp_path: Path) -> None:
             assert "instance" not in answer.json
 
 
+@pytest.mark.slow
 def test_a_probe_counts_bodies_up_to_its_limit(tmp_path: Path) -> None:
     """It reads and forgets, and stops at the byte that passes the limit."""
     secret = "a-secret-of-this-test"

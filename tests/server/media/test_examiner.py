@@ -77,6 +77,7 @@ async def gone(pid: int) -> bool:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 async def test_a_file_that_takes_too_long_ends_the_process_not_the_server(
     impatient: Examiner, stuck: Path
 ) -> None:
@@ -276,6 +277,7 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
+@pytest.mark.slow
 async def test_the_server_never_loads_what_parses_files(tmp_path: Path) -> None:
     """Every real file examined, shown and copied: the libraries are in the other process only."""
     arguments = ["-W", "error", "-c", _CLEAN, str(FILES), str(tmp_path / "out")]

@@ -18,7 +18,7 @@ from tests.server.media import samples
 from tests.server.media.conftest import FILES, Desk
 from tests.server.media.samples import paragraph
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 SLOW_TO_READ = {
     "a run of spaces": (b"a" + b" " * 450_000 + b"x", "a.txt", "x"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -12,12 +11,12 @@ import pytest
 from agentsight.server.media import Examined
 from tests.server.media import samples
 from tests.server.media.conftest import Desk
+from tests.support.soak import IS_SOAK
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 MIB = 1 << 20
-IS_LONG = bool(os.environ.get("AGENTSIGHT_TEST_SOAK"))
-N_INFLATED = (1000 if IS_LONG else 40) * MIB
-N_ENDLESS = (450 if IS_LONG else 40) * MIB
+N_INFLATED = (1000 if IS_SOAK else 40) * MIB
+N_ENDLESS = (450 if IS_SOAK else 40) * MIB
 MAX_MEMORY = 256 * MIB
 OPF = (
     '<package><manifest><item id="a" href="a.xhtml"/></manifest>'
@@ -115,7 +114,7 @@ async def looked_at(desk: Desk, path: Path, mime_type: str) -> tuple[Examined, b
     [
         pytest.param(1_000_000, 1_000_000, False, id="one-object"),
         pytest.param(1_000_000, 99_999, False, id="claiming-fewer"),
-        pytest.param(1_000_000 if IS_LONG else 20_000, 99_000, True, id="an-object-each"),
+        pytest.param(1_000_000 if IS_SOAK else 20_000, 99_000, True, id="an-object-each"),
     ],
 )
 async def test_a_pdf_of_a_million_pages_costs_no_more_than_is_allowed(

@@ -420,6 +420,7 @@ def test_cut_at_any_byte_a_file_gives_an_answer(look: Look, name: str) -> None:
         look.survives(whole[:length])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEGACY)
 def test_with_any_sector_of_noise_a_file_gives_an_answer(look: Look, name: str) -> None:
     """Tables, directory, streams: each in its turn is something else, all ones, or all zeros."""
@@ -557,6 +558,7 @@ LARGE = {
 """Files of megabytes that ask for gigabytes, or for hours."""
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", sorted(LARGE))
 async def test_what_asks_for_gigabytes_or_hours_gets_neither(desk: Desk, name: str) -> None:

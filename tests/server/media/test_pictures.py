@@ -13,6 +13,7 @@ from tests.server.media.conftest import FILES, Desk
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image_format", ["JPEG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 async def test_a_photo_stands_upright_however_the_phone_was_held(

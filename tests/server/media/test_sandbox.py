@@ -139,6 +139,7 @@ def run_outside(code: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [*ON_FILES, *ON_NETWORKS, *ON_PROCESSES])
 async def test_code_in_a_parser_cannot(what: str, taken: Takeover, scene: Scene) -> None:
     """It can, as any process of this user, everywhere but in a worker."""

@@ -108,6 +108,7 @@ async def one_file(
     return (await read_rows(person, rows))[name]
 
 
+@pytest.mark.slow
 async def test_rows_say_what_real_files_are(house: House, people: People) -> None:
     """Every real file has its size, pages or seconds, and previews that open."""
     rows = await send_files(people.alice, *((name, data_of(name)) for name in REAL_FILES))

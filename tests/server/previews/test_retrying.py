@@ -88,6 +88,7 @@ async def open_thumbnail(parts: Parts, uid: str) -> int:
     return sizes[0]
 
 
+@pytest.mark.slow
 async def test_a_library_that_is_installed_later_helps_old_files(shelf: Shelf) -> None:
     """What could not be made is forgotten, examined again, and is there."""
     names = ("sample.png", "sample.pdf", "sample.opus", "note.txt")

@@ -22,7 +22,7 @@ from tests.support.http import (
     open_parts,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 class Crash(BaseException):

@@ -24,7 +24,7 @@ from tests.server.removals.worlds import (
 )
 from tests.support.http import House, Person, path_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 async def send_file(person: Person, conversation_id: str, data: bytes) -> str:

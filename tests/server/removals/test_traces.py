@@ -19,7 +19,7 @@ from tests.server.removals.worlds import CONVERSATIONS, file_of, fill, item, lin
 from tests.server.uploads.sending import announce, refer, upload
 from tests.support.http import House, open_house
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 UNLIKE = "ʘʡʢʭ"
 """Its trigrams are in no other text."""

@@ -101,6 +101,7 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(json_values)
 def test_json_comes_through_unchanged(value: Any) -> None:
     """What Python's encoder writes is read back equal."""
