@@ -30,6 +30,13 @@ SLOW_PARTS = {"postgresql", "s3"}
 SLOW_FIXTURES = {"postgres_server", "postgres_databases", "seaweed", "own_seaweed"}
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even look into the slow folders where nothing slow is wanted."""
+    if config.option.markexpr == "not slow" and collection_path.parent == TESTS:
+        return collection_path.name in SLOW_FOLDERS or None
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is in a slow folder or on a slow part, so that nobody can forget it."""
     for item in items:

@@ -84,6 +84,7 @@ def test_every_filter_is_asked_of_the_oracle() -> None:
     assert set(makers_of([])) | others == set(DESCRIPTIONS)
 
 
+@pytest.mark.slow
 @settings(QUIET, max_examples=40, derandomize=True)
 @given(case=cases())
 async def test_filters_answer_as_the_oracle(

@@ -61,6 +61,7 @@ QUIET = settings(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(QUIET, max_examples=40, derandomize=True)
 @given(case=cases())
 async def test_filters_answer_as_the_oracle(library: Library, case: Case) -> None:

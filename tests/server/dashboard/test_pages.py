@@ -157,6 +157,7 @@ def test_the_lines_on_the_start_page_run_as_they_stand(site: Site, tmp_path: Pat
     assert len(snippet(site.url).splitlines()) <= 15
 
 
+@pytest.mark.slow
 def test_a_link_sets_a_password_once(site: Site) -> None:
     """Form, password, success; then the link is dead, for looking and for sending."""
     url = site.new_link("once@example.com")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,11 @@ def memory_of(pids: list[int]) -> int:
         if line.startswith("VmHWM")
     ]
     return max(peaks)
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """Return what the examiner wrote; the session's servers write too, about what they do."""
+    return [record for record in caplog.records if record.module == "examiner"]
 
 
 @pytest.fixture(scope="module")

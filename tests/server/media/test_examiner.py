@@ -18,7 +18,7 @@ import pytest
 import agentsight.server.media
 from agentsight.server.media import Examiner, ExaminerDied
 from agentsight.server.media.model import MAX_OUTPUT_BYTES
-from tests.server.media.conftest import FILES
+from tests.server.media.conftest import FILES, told
 
 pytestmark = pytest.mark.anyio
 
@@ -335,7 +335,7 @@ async def test_a_library_that_is_not_installed_is_missed_once_in_the_log(
         await read_note(examiner)
     finally:
         await examiner.close()
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [record.getMessage() for record in told(caplog)] == [
         f"{library} is not installed: such files get no preview"
     ]
 
@@ -349,7 +349,7 @@ async def test_a_file_that_cannot_be_shown_is_a_line_in_the_log(
     caplog.set_level(logging.INFO, logger="agentsight.server")
     made = await examiner.thumbnail(path, mime_type="image/png", max_edge=128, out=tmp_path / "out")
     assert made is None
-    (record,) = caplog.records
+    (record,) = told(caplog)
     fields = vars(record)
     assert (fields["task"], fields["mime_type"]) == ("thumbnail", "image/png")
     assert fields["note"].startswith("not readable as image/png")

@@ -68,6 +68,7 @@ async def test_voice_notes_become_m4a(desk: Desk, name: str) -> None:
         }
 
 
+@pytest.mark.slow
 async def test_a_real_clip_of_an_old_phone_becomes_an_mp4(desk: Desk) -> None:
     """As long and as large as it was, in a codec that browsers play."""
     made = await desk.playback((FILES / "sample.3gp").read_bytes())

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from agentsight.server.media import Examiner, examiner, landlock, sandbox_gaps, seccomp, syscalls
-from tests.server.media.conftest import FILES
+from tests.server.media.conftest import FILES, told
 from tests.server.media.takeover import Takeover
 
 pytestmark = [
@@ -260,7 +260,7 @@ async def test_what_is_missing_is_told_once(
             path = FILES / "note.txt"
             await asked.examine(path, mime_type="text/plain", filename="note.txt")
         await asked.close()
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [record.getMessage() for record in told(caplog)] == [
         "files are parsed without Landlock and seccomp: see `doctor`"
     ]
 
