@@ -14,6 +14,7 @@ from agentsight.server.db import Database, open_database
 from tests.support.databases import fresh_database
 from tests.support.postgres import PostgresServer, TestDatabases, run_sql
 from tests.support.seaweed import own_seaweed, seaweed
+from tests.support.soak import only_in_soak
 
 __all__ = ["own_seaweed", "seaweed"]
 
@@ -38,7 +39,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is in a slow folder or on a slow part, so that nobody can forget it."""
+    """Mark what is slow, or long, by its folder and its parts, so that nobody can forget it."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         parts = callspec.params.values() if callspec else ()
@@ -48,6 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_slow |= not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
         if is_slow:
             item.add_marker(pytest.mark.slow)
+        if "postgresql" in words and item.get_closest_marker("sqlite_will_do"):
+            item.add_marker(only_in_soak)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import pytest
 from tests.cli.commands import run_command
 from tests.journeys.test_crash import BATCH, batch_of
 from tests.support.server import Agent, LiveServer
-from tests.support.soak import on_sqlite
 
 
 @pytest.fixture
@@ -140,7 +139,7 @@ def test_an_export_without_all_bytes_says_so(server: LiveServer, tmp_path: Path)
         assert [name for name in archive.namelist() if name.startswith("files/")] == [file["path"]]
 
 
-@on_sqlite
+@pytest.mark.sqlite_will_do
 @pytest.mark.parametrize(
     ("to", "code", "said"),
     [
@@ -161,7 +160,7 @@ def test_an_export_that_goes_nowhere_names_what_was_typed(
     assert [path for path in tmp_path.iterdir() if path.name.endswith(("-", ".part"))] == []
 
 
-@on_sqlite
+@pytest.mark.sqlite_will_do
 def test_nothing_is_proved_by_erasing_nobody(server: LiveServer) -> None:
     """An id that nobody has, or that is written otherwise, gets no receipt, with --yes too."""
     tell(server, server.make_agent(), "c", "ada")
@@ -173,7 +172,7 @@ def test_nothing_is_proved_by_erasing_nobody(server: LiveServer) -> None:
     assert run_command("erasures", "list", "--json", *at(server)).stdout.strip() == "[]"
 
 
-@on_sqlite
+@pytest.mark.sqlite_will_do
 def test_retention_is_set_listed_and_unset(server: LiveServer) -> None:
     """By agent and environment; what is wrong is told in one line."""
     agent = server.make_agent()

@@ -6,30 +6,16 @@ Both send the same requests; ours meets PostgreSQL in `make soak` only.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.conformance.recorder import Recorder
 from tests.support.published import Client, Driver, Kind
 from tests.support.server import Agent, LiveServer, server, servers
-from tests.support.soak import only_in_soak
 
 __all__ = ["server", "servers"]
 
 StartClient = Callable[..., Client]
-
-
-HERE = Path(__file__).parent
-LONG = {"driver": "ours", "dialect": "postgresql"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave our client on PostgreSQL to `make soak`."""
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        if item.path.parent == HERE and callspec and callspec.params.items() >= LONG.items():
-            item.add_marker(only_in_soak)
 
 
 class Drivers:
@@ -58,7 +44,7 @@ def drivers() -> Iterator[Drivers]:
     made.close()
 
 
-@pytest.fixture(params=["published", "ours"])
+@pytest.fixture(params=["published", pytest.param("ours", marks=pytest.mark.sqlite_will_do)])
 def driver(drivers: Drivers, request: pytest.FixtureRequest) -> Iterator[Driver]:
     """Give the driver of each package; a failed test shows what its clients wrote."""
     running = drivers.get(request.param)

@@ -20,6 +20,7 @@ from tests.conformance.test_attachments import (
 )
 from tests.support.seaweed import Seaweed
 from tests.support.server import LiveServer
+from tests.support.soak import only_in_soak
 
 __all__ = [
     "test_a_deleted_conversation_keeps_its_files_for_those_who_know_its_number",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-@pytest.fixture(scope="module", params=["stream", "redirect"])
+@pytest.fixture(scope="module", params=["stream", pytest.param("redirect", marks=only_in_soak)])
 def s3_server(
     request: pytest.FixtureRequest, seaweed: Seaweed, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveServer]:

@@ -25,7 +25,6 @@ from tests.journeys.conftest import StartServer
 from tests.support.cutting import Cut, CuttingRelay
 from tests.support.raw_sql import read_rows, run_statements
 from tests.support.server import LiveServer, bare_environment
-from tests.support.soak import on_sqlite
 
 MB = 1_000_000
 
@@ -128,7 +127,7 @@ def test_an_upload_goes_on_where_it_was_cut(server: LiveServer, tmp_path: Path) 
         assert same(api.download_attachments("c", tmp_path / "out"), path)
 
 
-@on_sqlite
+@pytest.mark.sqlite_will_do
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_client_that_was_stopped_goes_on_where_it_stopped(
     server: LiveServer, tmp_path: Path, how: signal.Signals
@@ -166,7 +165,7 @@ def run_upload(url: str, key: str, path: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@on_sqlite
+@pytest.mark.sqlite_will_do
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_download_goes_on_where_it_was_cut(server: LiveServer, tmp_path: Path, kind: str) -> None:
     """Each byte comes once, but for what was on its way."""
@@ -190,7 +189,7 @@ def test_a_download_goes_on_where_it_was_cut(server: LiveServer, tmp_path: Path,
     assert same(files, path)
 
 
-@on_sqlite
+@pytest.mark.sqlite_will_do
 def test_two_hundred_files_come_side_by_side(server: LiveServer, tmp_path: Path) -> None:
     """All of one name, and the ZIP has them too."""
     agent = server.make_agent()
@@ -242,7 +241,7 @@ def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@on_sqlite
+@pytest.mark.sqlite_will_do
 def test_a_file_whose_bytes_are_gone_does_not_stop_the_others(
     start_server: StartServer, tmp_path: Path
 ) -> None:

@@ -33,7 +33,6 @@ from tests.support.cutting import Cut, CuttingRelay
 from tests.support.postgres import TestDatabases
 from tests.support.seaweed import Seaweed
 from tests.support.server import Answer, LiveServer, bare_environment, open_link
-from tests.support.soak import on_sqlite
 
 FILES = Path(__file__).parents[1] / "data" / "files"
 MB = 1_000_000
@@ -268,7 +267,7 @@ def test_a_store_away_costs_nobody_a_message(start_on_s3: StartOnS3, own_seaweed
         assert open_link(found["file_url"]).body == picture.read_bytes()
 
 
-@on_sqlite
+@pytest.mark.sqlite_will_do
 def test_a_restart_finds_its_bucket_and_refuses_another(
     start_on_s3: StartOnS3, seaweed: Seaweed
 ) -> None:

@@ -17,7 +17,7 @@ from tests.journeys.conftest import StartServer
 from tests.journeys.dialogues import FILES, contents_of, load_dialogues, track
 from tests.support.postgres import TestDatabases
 from tests.support.server import LiveServer, open_link
-from tests.support.soak import IS_SOAK, on_sqlite
+from tests.support.soak import IS_SOAK
 
 T = TypeVar("T")
 N_BOTS = 6
@@ -109,7 +109,7 @@ def test_what_all_send_at_once_is_stored_once(start_server: StartServer) -> None
     assert len({answer.json["attachments"][0]["id"] for answer in answers}) == 1
 
 
-@on_sqlite
+@pytest.mark.sqlite_will_do
 def test_a_worker_that_dies_is_not_missed(start_server: StartServer) -> None:
     """The other one answers, and has all that was answered before."""
     server = start_server(workers=2)
@@ -124,7 +124,7 @@ def test_a_worker_that_dies_is_not_missed(start_server: StartServer) -> None:
     assert server.get_json("/api/conversations/", key=agent.read_key)["count"] == 20
 
 
-@on_sqlite
+@pytest.mark.sqlite_will_do
 def test_a_worker_that_hangs_does_not_keep_a_dead_one_from_being_replaced(
     start_server: StartServer,
 ) -> None:

@@ -12,7 +12,3 @@ IS_SOAK: Final = bool(os.environ.get("AGENTSIGHT_TEST_SOAK"))
 
 only_in_soak: Final = pytest.mark.skipif(not IS_SOAK, reason="long: make soak")
 """Marks a test, or one of its parameters, that `make test` has no time for."""
-on_sqlite: Final = pytest.mark.parametrize(
-    "dialect", ["sqlite", pytest.param("postgresql", marks=only_in_soak)]
-)
-"""Marks a journey whose course no database changes: on PostgreSQL in `make soak` only."""

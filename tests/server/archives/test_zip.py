@@ -261,6 +261,7 @@ async def test_rows_come_in_steps_and_none_twice(
     assert folders == sorted(folders)
 
 
+@pytest.mark.sqlite_will_do
 @pytest.mark.slow
 async def test_ten_thousand_files(library: Library) -> None:
     """All are there, each message's under names of their own, and no chunk is large."""

@@ -19,11 +19,11 @@ from tests.server.conversations.test_filters import LEAVES, QUIET, plain
 from tests.server.conversations.worlds import START, TEXTS, a_file
 from tests.server.library import Library, store
 from tests.support.http import House, People, base64_file, path_of
-from tests.support.soak import IS_SOAK
+from tests.support.soak import only_in_soak
 
 pytestmark = pytest.mark.anyio
 FILES = "/api/v1/attachments/"
-N_LONG = 400 if IS_SOAK else 40
+N_LONG = 400
 
 
 async def walk(
@@ -94,7 +94,7 @@ async def test_filters_answer_as_the_oracle(
     await check(library, case, monkeypatch)
 
 
-@pytest.mark.slow
+@only_in_soak
 @settings(QUIET, max_examples=N_LONG)
 @given(case=cases(n_queries=14))
 async def test_filters_answer_as_the_oracle_at_length(

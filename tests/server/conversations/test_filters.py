@@ -16,7 +16,7 @@ from agentsight.server.parts import Parts
 from tests.server.conversations import oracle
 from tests.server.conversations.worlds import START, TEXTS, Case, a_file, cases
 from tests.server.library import Library, store
-from tests.support.soak import IS_SOAK
+from tests.support.soak import only_in_soak
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +51,7 @@ async def check(library: Library, case: Case) -> None:
         assert (count, ids) == (len(expected), expected), query
 
 
-N_LONG = 600 if IS_SOAK else 60
+N_LONG = 600
 """Worlds of the long run; `make soak` takes the time for more."""
 QUIET = settings(
     deadline=None,
@@ -69,7 +69,7 @@ async def test_filters_answer_as_the_oracle(library: Library, case: Case) -> Non
     await check(library, case)
 
 
-@pytest.mark.slow
+@only_in_soak
 @settings(QUIET, max_examples=N_LONG)
 @given(case=cases(n_queries=14))
 async def test_filters_answer_as_the_oracle_at_length(library: Library, case: Case) -> None:
