@@ -369,7 +369,7 @@ async def test_what_was_tried_in_vain_is_not_tried_again(
     assert (await house.stranger.get(path)).status == 404
     monkeypatch.setattr(service, "_make", None)
     for size in (512, 128):
-        answer = await house.stranger.get(path.replace("512", str(size)))
+        answer = await house.stranger.get(path.replace("/512.", f"/{size}."))
         assert answer.is_error(404, "no_preview")
 
 
