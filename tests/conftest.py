@@ -29,6 +29,7 @@ SLOW_FOLDERS = ("browser", "cli", "conformance", "docs", "journeys", "proxies")
 SLOW_PARTS = {"postgresql", "s3"}
 """Words in parameters of tests that run on SQLite and a directory as well."""
 SLOW_FIXTURES = {"postgres_server", "postgres_databases", "seaweed", "own_seaweed"}
+"""Servers of others, which take seconds to start."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -50,14 +50,14 @@ SERVER_SETTINGS = {
 START_TIMEOUT_S = 30.0
 SHARED_MEMORY = Path("/dev/shm")
 MEMORY_NEEDED = 4 * 1024**3
-"""In bytes; what tests leave in one server is a tenth of it."""
+"""In bytes: room for several servers, of which an empty one takes 64 MB, and for what tests add."""
 
 
 class NoPostgres(RuntimeError):
     """No PostgreSQL server program was found, or it does not start."""
 
 
-# --- Finding the programs, the user and the place -----------------------------------------------
+# --- Finding the programs, the user and the place -------------------------------------------------
 
 
 @functools.cache

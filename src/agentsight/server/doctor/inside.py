@@ -212,7 +212,7 @@ async def _check_privacy(blobs: BlobStore) -> Finding:
 def _status_for_strangers(url: str) -> int | None:
     request = urllib.request.Request(url)  # noqa: S310 - an address of the operator's own store
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - the same
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
