@@ -98,6 +98,8 @@ COLUMNS = {
     "blob_texts": "agent_id blob_id content is_cut created_at",
     "attachment_search": "agent_id blob_id content_folded",
 }
+_INDEXES = ("attachment_search_trigrams", "attachments_by_name")
+"""Of PostgreSQL; made when all rows are there."""
 
 
 # --- SQLite ---------------------------------------------------------------------------------------
@@ -140,6 +142,14 @@ def _fill_sqlite(path: Path) -> None:
                 db.executemany(
                     f"INSERT INTO {table} ({','.join(columns)}) VALUES ({places})", values
                 )
+        db.execute(
+            f"INSERT INTO filename_search (rowid, content) SELECT (agent_id << {ROWID_SHIFT}) | id,"
+            " filename_folded FROM attachments ORDER BY id"
+        )
+        db.execute(
+            "INSERT INTO instance_values (name, value, created_at)"
+            " SELECT 'names_indexed_to', max(id), 0 FROM attachments"
+        )
         db.execute("COMMIT")
         db.execute("PRAGMA analysis_limit = 400")
         db.execute("ANALYZE")  # what the server's writer does when it ends
@@ -191,16 +201,18 @@ async def _fill_postgresql(url: str) -> None:
         agent_id, environment_id = await db.fetchrow(
             "SELECT agent_id, id FROM environments WHERE is_production = 1"
         )
-        definition = await db.fetchval(
-            "SELECT indexdef FROM pg_indexes WHERE indexname = 'attachment_search_trigrams'"
+        definitions = await db.fetch(
+            "SELECT indexdef FROM pg_indexes WHERE indexname = ANY($1::text[])", list(_INDEXES)
         )
-        await db.execute("DROP INDEX attachment_search_trigrams")
+        for index in _INDEXES:
+            await db.execute(f"DROP INDEX {index}")
         for rows in _rows(agent_id, environment_id):
             for table, values in rows.items():
                 columns = COLUMNS[table].split()
                 await db.copy_records_to_table(table, records=values, columns=columns)
         await db.execute("SET maintenance_work_mem = '1GB'")
-        await db.execute(definition)
+        for (definition,) in definitions:
+            await db.execute(definition)
         await db.execute("VACUUM ANALYZE")
     finally:
         await db.close()

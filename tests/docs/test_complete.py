@@ -108,7 +108,8 @@ def test_every_table_and_column_is_described(tables: dict[str, set[str]]) -> Non
     assert len(tables) > 15
     parts = re.split(r"^### `(\w+)`$", read("data-model.md"), flags=re.MULTILINE)
     sections = dict(zip(parts[1::2], parts[2::2], strict=True))
-    assert set(sections) == set(tables)
+    only_sqlite = {"filename_search"}  # PostgreSQL has an index in its place
+    assert set(sections) == set(tables) | only_sqlite
     missing = {
         table: columns - named_in(re.sub(r"^## .*", "", sections[table], flags=re.M | re.S))
         for table, columns in tables.items()

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from agentsight.server.access import Access
+from agentsight.server.attachments import store_names
 from agentsight.server.attachments.model import ReceivedFile
 from agentsight.server.attachments.store_facts import put_facts, read_facts
 from agentsight.server.attachments.store_texts import put_text
@@ -26,6 +27,7 @@ from agentsight.server.ingest.batch import read_item
 from agentsight.server.ingest.bodies import BatchItem, ConversationBody
 from agentsight.server.ingest.model import Item
 from agentsight.server.ingest.reading import Reader
+from agentsight.server.messages import store_search as message_search
 from agentsight.server.parts import Parts
 from tests.support.http import House
 
@@ -43,6 +45,14 @@ class Library:
     async def new_agent(self) -> Access:
         """Make an agent that has no conversations yet."""
         return (await self.house.people()).alice.access
+
+
+async def index_all(parts: Parts) -> None:
+    """Do what the background would: put all messages and file names into the search indexes."""
+    while await message_search.index_step(parts.db):
+        pass
+    while await store_names.index_step(parts.db, parts.clock()):
+        pass
 
 
 async def store(

@@ -24,6 +24,7 @@ from agentsight.server.agents.service import KeyCache
 from agentsight.server.archives import api as archives_api
 from agentsight.server.attachments import api as attachments_api
 from agentsight.server.attachments import api_lists as attachment_lists_api
+from agentsight.server.attachments import store_names
 from agentsight.server.attachments.copying import PAUSE_S as COPY_PAUSE_S
 from agentsight.server.attachments.copying import copy_step
 from agentsight.server.attachments.store_jobs import MAX_COUNTED, count_waiting
@@ -43,7 +44,7 @@ from agentsight.server.ingest import api as ingest_api
 from agentsight.server.ingest import batch as batch_api
 from agentsight.server.instance.service import check_instance
 from agentsight.server.instance.signing import signing_keys
-from agentsight.server.messages.store_search import index_step
+from agentsight.server.messages import store_search as message_search
 from agentsight.server.opening import open_parts
 from agentsight.server.parts import Clock, Parts, wall_clock
 from agentsight.server.previews import api as previews_api
@@ -96,7 +97,11 @@ ROUTES = [
 
 
 async def _index_messages(parts: Parts) -> int:
-    return await index_step(parts.db)
+    return await message_search.index_step(parts.db)
+
+
+async def _index_names(parts: Parts) -> int:
+    return await store_names.index_step(parts.db, parts.clock())
 
 
 async def _write_audit(parts: Parts) -> int:
@@ -106,6 +111,7 @@ async def _write_audit(parts: Parts) -> int:
 
 CHORES = [
     Chore("the search index", _index_messages, 1.0),
+    Chore("the search index of names", _index_names, 5.0),
     Chore("uploads that have expired", expire_step, 30.0),
     Chore("the audit log", _write_audit, FLUSH_PAUSE_S),
     *[Chore("malware scans", scan_step, SCAN_PAUSE_S)] * SCANS_AT_ONCE,

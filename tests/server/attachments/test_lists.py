@@ -17,7 +17,7 @@ from tests.server.attachments import oracle
 from tests.server.attachments.worlds import Case, cases, makers_of, with_ids
 from tests.server.conversations.test_filters import LEAVES, QUIET, plain
 from tests.server.conversations.worlds import START, TEXTS, a_file
-from tests.server.library import Library, store
+from tests.server.library import Library, index_all, store
 from tests.support.http import House, People, base64_file, path_of
 from tests.support.soak import only_in_soak
 
@@ -68,12 +68,15 @@ async def compare(
 
 
 async def check(library: Library, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Store a world, and compare answers with the oracle's."""
+    """Store a world, the names of a part of it indexed, and compare answers with the oracle's."""
     monkeypatch.setattr(store_lists, "MAX_KNOWN", case.max_known)
     monkeypatch.setattr(store_lists, "_STEP", 2)
     access = await library.new_agent()
-    for conversation in case.world:
-        await store(library.parts, access, conversation)
+    for n, conversation in enumerate([*case.world, None]):
+        if n == case.n_indexed:
+            await index_all(library.parts)
+        if conversation is not None:
+            await store(library.parts, access, conversation)
     for query, page_size in case.queries:
         await compare(library, access, case.world, with_ids(query, case.world), page_size)
 
@@ -116,12 +119,14 @@ def message(*files: dict[str, Any], **fields: Any) -> dict[str, Any]:
 async def test_every_text_against_every_needle(
     library: Library, max_known: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each nasty text is found by its own pieces in any case, and by no other's."""
+    """Each nasty text is found by its own pieces in any case, and by no other's; indexed or not."""
     monkeypatch.setattr(store_lists, "MAX_KNOWN", max_known)
     access = await library.new_agent()
     files = [{"filename": text} for text in TEXTS] + [{"text": f"_{text}."} for text in TEXTS]
     world = [plain("c", messages=[message(*files)])]
     await store(library.parts, access, world[0])
+    if max_known:
+        await index_all(library.parts)
     needles = {
         piece
         for text in TEXTS
@@ -131,7 +136,7 @@ async def test_every_text_against_every_needle(
     }
     n_found = 0
     for needle in sorted(needles):
-        for name in ("text_contains", "contains"):
+        for name in ("text_contains", "contains", "filename_contains"):
             n_found += await compare(library, access, world, {name: needle}, 100)
     assert n_found > len(needles)
 

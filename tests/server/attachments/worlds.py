@@ -70,9 +70,11 @@ def worlds(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @dataclass
 class Case:
-    """A world, how few blobs count as too many to be named, and queries with their page sizes."""
+    """A world, how many of it are indexed, how few blobs count as too many to be named, and queries
+    with their page sizes."""
 
     world: list[dict[str, Any]]
+    n_indexed: int
     max_known: int
     queries: list[tuple[dict[str, str], int]]
 
@@ -82,8 +84,9 @@ def cases(draw: st.DrawFn, n_queries: int = 10) -> Case:
     """Draw a world and what is asked of it."""
     world = draw(worlds())
     asked = st.tuples(queries(world), st.integers(1, 3))
+    n_indexed = draw(st.integers(0, len(world)))
     max_known = draw(st.sampled_from([0, 1, 1000]))
-    return Case(world, max_known, draw(st.lists(asked, min_size=1, max_size=n_queries)))
+    return Case(world, n_indexed, max_known, draw(st.lists(asked, min_size=1, max_size=n_queries)))
 
 
 @st.composite

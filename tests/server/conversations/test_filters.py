@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from agentsight.server.access import Access
 from agentsight.server.conversations import service
 from agentsight.server.conversations.filters import parse_filters
-from agentsight.server.messages.store_search import index_step
 from agentsight.server.parts import Parts
 from tests.server.conversations import oracle
 from tests.server.conversations.worlds import START, TEXTS, Case, a_file, cases
-from tests.server.library import Library, store
+from tests.server.library import Library, index_all, store
 from tests.support.soak import only_in_soak
 
 pytestmark = pytest.mark.anyio
@@ -41,8 +40,7 @@ async def check(library: Library, case: Case) -> None:
     parts, access, world = library.parts, await library.new_agent(), case.world
     for n, conversation in enumerate([*world, None]):
         if n == case.n_indexed:
-            while await index_step(parts.db):
-                pass
+            await index_all(parts)
         if conversation is not None:
             await store(parts, access, conversation)
     for query, page_size in case.queries:
@@ -147,8 +145,8 @@ async def test_every_text_against_every_needle(library: Library, is_indexed: boo
     ]
     for conversation in world:
         await store(parts, access, conversation)
-    while is_indexed and await index_step(parts.db):
-        pass
+    if is_indexed:
+        await index_all(parts)
     needles = {
         piece
         for text in TEXTS

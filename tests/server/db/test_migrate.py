@@ -33,15 +33,15 @@ pytestmark = pytest.mark.slow
 
 ADD_COLUMN = """
 from alembic import op
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 def upgrade() -> None:
     op.execute("ALTER TABLE organisations ADD COLUMN motto text")
 """
 FAIL_LATE = """
 from alembic import op
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 def upgrade() -> None:
     op.execute("ALTER TABLE organisations ADD COLUMN motto text")
     op.execute("INSERT INTO nowhere VALUES (1)")
@@ -57,9 +57,9 @@ def next_history(tmp_path: Path) -> History:
 def make_history(folder: Path, second: str) -> History:
     """Copy the package's history and add a migration; the snapshots know its column."""
     shutil.copytree(FOLDER / "migrations", folder / "migrations")
-    (folder / "migrations" / "versions" / "v0004_next.py").write_text(second)
+    (folder / "migrations" / "versions" / "v0005_next.py").write_text(second)
     for path in FOLDER.glob("schema.*.sql"):
-        text = path.read_text().replace("VALUES ('0003')", "VALUES ('0004')")
+        text = path.read_text().replace("VALUES ('0004')", "VALUES ('0005')")
         text += "\nALTER TABLE organisations ADD COLUMN motto text;\n"
         (folder / path.name).write_text(text)
     return History.read(folder / "migrations", folder)
@@ -145,12 +145,12 @@ def test_an_older_schema_is_migrated(
     assert ensure_schema(empty_database_url, history=next_history) == "created"
     migrated, made = dump_schema(database_url), dump_schema(empty_database_url)
     assert migrated == made
-    assert "version 0004" in migrated
+    assert "version 0005" in migrated
 
 
 def test_no_migrate_refuses_an_older_schema(database_url: str, next_history: History) -> None:
     """The refusal says which version is there, which is needed, and what to run."""
-    with pytest.raises(SchemaRefused, match=r"0003.*0004.*agentsight migrate"):
+    with pytest.raises(SchemaRefused, match=r"0004.*0005.*agentsight migrate"):
         ensure_schema(database_url, migrate=False, history=next_history)
     check_schema(database_url)
 

@@ -11,10 +11,10 @@ import pytest
 from agentsight.server.attachments.store_texts import put_text
 from agentsight.server.db import Tx
 from agentsight.server.ids import BlobId
-from agentsight.server.messages.store_search import index_step
 from agentsight.server.removals import service, store_scrubs
 from agentsight.server.removals.service_chores import Collector, carry_on
 from agentsight.server.removals.service_scrubs import scrub_step
+from tests.server.library import index_all
 from tests.server.removals.worlds import CONVERSATIONS, file_of, fill, item, links, send
 from tests.server.uploads.sending import announce, refer, upload
 from tests.support.http import House, open_house
@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 UNLIKE = "ʘʡʢʭ"
 """Its trigrams are in no other text."""
+INDEXES = ("message_search", "attachment_search", "filename_search")
 
 
 def traces(root: Path, *markers: str) -> list[tuple[str, str]]:
@@ -65,13 +66,13 @@ async def test_no_byte_of_what_was_erased_is_left(sqlite_house: House, tmp_path:
     house, people = sqlite_house, await sqlite_house.people()
     alice = people.alice
     marker = f"mk{uuid.uuid4().hex}"
-    text = f"{UNLIKE} {marker} secret"
+    text, name = f"{UNLIKE} {marker} secret", f"{marker}{UNLIKE}.txt"
     for n in range(40):
         await fill(alice, f"other-{n}", b"%d" % n, text=f"words of conversation {n} " * 8)
     made = await send(
         alice, f"c-{marker}",
         item("message", content=text, metadata={marker: [marker]}, author=marker,
-             attachments=[file_of(text.encode() * 900, f"{marker}.txt", metadata={"m": marker})]),
+             attachments=[file_of(text.encode() * 900, name, metadata={"m": marker})]),
         item("action", action_name=marker, response=marker, tools_used={"t": marker}),
         item("button", button_event=marker, label=marker, value=marker),
         item("usage", model=marker, total_tokens=1),
@@ -88,17 +89,16 @@ async def test_no_byte_of_what_was_erased_is_left(sqlite_house: House, tmp_path:
         await put_text(tx, agent_id, BlobId(blob_id), text, is_cut=False, now_us=1)
 
     await house.db.write(as_examined)
-    while await index_step(house.db):
-        pass
+    await index_all(house.parts)
     assert await house.db.scrub()
     database = tmp_path / "agentsight.db"
     assert traces(tmp_path, marker, UNLIKE, "203.0.113.77")
-    assert UNLIKE[:3] in terms(database, "message_search")
-    assert UNLIKE[:3] in terms(database, "attachment_search")
+    for table in INDEXES:
+        assert UNLIKE[:3] in terms(database, table)
     answer = await alice.writer.send("DELETE", f"{CONVERSATIONS}{made['uid']}/?erase=true")
     assert answer.json()["copies"]["database"] == "cleaned", answer.body
     assert traces(tmp_path, marker, UNLIKE, UNLIKE[1:], "203.0.113.77") == []
-    for table in ("message_search", "attachment_search"):
+    for table in INDEXES:
         assert not {UNLIKE[:3], UNLIKE[1:]} & terms(database, table)
         assert segments(database, table) <= 1
     wal = tmp_path / "agentsight.db-wal"
@@ -113,18 +113,19 @@ async def test_no_byte_of_what_was_erased_is_left(sqlite_house: House, tmp_path:
 async def test_a_text_that_waits_for_the_index_goes_too(
     sqlite_house: House, tmp_path: Path
 ) -> None:
-    """And the index may be asked afterwards: nothing was taken out that was not in."""
+    """And the indexes may be asked afterwards: nothing was taken out that was not in."""
     house, people = sqlite_house, await sqlite_house.people()
     marker = f"mk{uuid.uuid4().hex}"
-    made = await send(people.alice, "c", item("message", content=marker))
-    await send(people.alice, "d", item("message", content="stays"))
+    made = await send(people.alice, "c", item("message", content=marker,
+        attachments=[file_of(b"x", f"{marker}.txt")]))  # fmt: skip
+    await fill(people.alice, "d", b"y", text="stays")
     await service.erase_customer(house.parts, people.organisation, "nobody")
     await people.alice.writer.send("DELETE", f"{CONVERSATIONS}{made['uid']}/?erase=true")
     assert traces(tmp_path, marker) == []
-    while await index_step(house.db):
-        pass
+    await index_all(house.parts)
     connection = sqlite3.connect(tmp_path / "agentsight.db")
-    connection.execute("INSERT INTO message_search (message_search) VALUES ('integrity-check')")
+    for table in INDEXES:
+        connection.execute(f"INSERT INTO {table} ({table}) VALUES ('integrity-check')")
     connection.close()
     found = await people.alice.get("/api/conversations/", {"message_contains": "stays"})
     assert found.json()["count"] == 1

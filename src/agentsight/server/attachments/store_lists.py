@@ -41,10 +41,6 @@ _IDS = "SELECT a.id FROM attachments a"
 _ONE = sql(
     f"{_HEAD} WHERE a.agent_id = $1 AND a.uid = $2 AND a.deleted_at IS NULL AND c.erased_by IS NULL"
 )
-_NAMED = sql(
-    "SELECT a.id FROM attachments a WHERE a.agent_id = $1"
-    " AND a.filename_folded LIKE $2 ESCAPE '\\' LIMIT $3::bigint"
-)
 _BY_IDS = sql(f"{_HEAD} WHERE a.agent_id = $1 AND a.id = ANY($2::bigint[])")
 
 
@@ -76,6 +72,7 @@ class Page(msgspec.Struct, frozen=True):
 async def page(tx: Tx, access: Access, filters: Filters, *, limit: int, offset: int) -> Page:
     """Read one page of a list, in its order; count all of it, where that is asked for and cheap."""
     where = _where(access, filters)
+    is_narrow = await _narrow_by_name(tx, access, where, filters.filename_contains)
     walks: list[_Walked] = []
     if filters.text_contains is not None:
         walked = _Walked(filters.text_contains.casefold(), or_name=False)
@@ -86,7 +83,11 @@ async def page(tx: Tx, access: Access, filters: Filters, *, limit: int, offset: 
         if not await _narrow(tx, access, where, walked):
             walks.append(walked)
     if walks:
-        return await _walk(tx, access, filters, where, walks, limit=limit, offset=offset)
+        order = _order(filters, is_narrow=is_narrow)
+        has_order = bool(filters.ordering)
+        return await _walk(
+            tx, access, where, walks, order, has_order=has_order, limit=limit, offset=offset
+        )
     count = None
     if filters.count:
         head = "SELECT count(*) FROM attachments a"
@@ -95,7 +96,7 @@ async def page(tx: Tx, access: Access, filters: Filters, *, limit: int, offset: 
             return Page([], False, count)
     room = f" LIMIT {where.param(limit + 1)}::bigint OFFSET {where.param(offset)}::bigint"
     if filters.text_contains is None and filters.contains is None:
-        statement = where.statement(_HEAD, _order(filters) + room)
+        statement = where.statement(_HEAD, _order(filters, is_narrow=is_narrow) + room)
         rows = [_listed(row) for row in await tx.rows(statement, *where.args)]
     else:
         # Ids alone are sorted: the rest of hundreds of rows is not read for the ten of a page.
@@ -142,9 +143,6 @@ def _where(access: Access, filters: Filters) -> Conditions:
     ):
         if value is not None:
             where.add(f"a.{column} = {where.param(value)}::text")
-    if filters.filename_contains is not None:
-        pattern = where.param(like_pattern(filters.filename_contains.casefold()))
-        where.add(f"a.filename_folded LIKE {pattern}::text ESCAPE '\\'")
     _add_ranges(where, filters)
     _add_conversation(where, filters)
     _add_blob(where, filters)
@@ -251,13 +249,11 @@ async def _narrow(tx: Tx, access: Access, where: Conditions, walked: _Walked) ->
     blobs = await store_search.find_blobs(tx, access, walked.folded, MAX_KNOWN + 1)
     if len(blobs) > MAX_KNOWN:
         return False
-    named: list[int] = []
+    named: list[AttachmentId] = []
     if walked.or_name:
-        pattern = like_pattern(walked.folded)
-        rows = await tx.rows(_NAMED, access.agent_id, pattern, MAX_KNOWN + 1)
-        if len(rows) > MAX_KNOWN:
+        named = await store_search.find_named(tx, access, walked.folded, MAX_KNOWN + 1)
+        if len(named) > MAX_KNOWN:
             return False
-        named = [row[0] for row in rows]
     known = (
         "SELECT x.id FROM attachments x WHERE x.agent_id = $1"
         f" AND x.blob_id = ANY({where.param(blobs)}::bigint[])"
@@ -271,18 +267,33 @@ async def _narrow(tx: Tx, access: Access, where: Conditions, walked: _Walked) ->
     return True
 
 
+async def _narrow_by_name(tx: Tx, access: Access, where: Conditions, needle: str | None) -> bool:
+    """Narrow a list to files whose name holds a text; True where they are few, and known by id."""
+    if needle is None:
+        return False
+    if store_search.is_indexed(needle):
+        named = await store_search.find_named(tx, access, needle, MAX_KNOWN + 1)
+        if len(named) <= MAX_KNOWN:
+            where.add(f"a.id = ANY({where.param(named)}::bigint[])")
+            return True
+    pattern = where.param(like_pattern(needle.casefold()))
+    where.add(f"a.filename_folded LIKE {pattern}::text ESCAPE '\\'")
+    return False
+
+
 async def _walk(
     tx: Tx,
     access: Access,
-    filters: Filters,
     where: Conditions,
     walks: Sequence[_Walked],
+    order: str,
     *,
+    has_order: bool,
     limit: int,
     offset: int,
 ) -> Page:
     """Fill a page by looking at the texts of one file after the other."""
-    tail = f"{_order(filters)} LIMIT {where.param(0)}::bigint OFFSET {where.param(0)}::bigint"
+    tail = f"{order} LIMIT {where.param(0)}::bigint OFFSET {where.param(0)}::bigint"
     head = "SELECT a.id, a.blob_id, a.filename_folded FROM attachments a"
     statement, args = where.statement(head, tail), where.args[:-2]
     is_indexed = all(store_search.is_indexed(walk.folded) for walk in walks)
@@ -290,7 +301,7 @@ async def _walk(
     wanted = offset + limit + 1
     found: list[int] = []
     # An order that no index has is sorted anew by each statement: then many rows at once.
-    start, n_rows, is_ended = 0, _MAX_ROWS if filters.ordering else _STEP, False
+    start, n_rows, is_ended = 0, _MAX_ROWS if has_order else _STEP, False
     while len(found) < wanted and not is_ended and start < most:
         rows = await tx.rows(statement, *args, n_rows, start)
         is_ended = len(rows) < n_rows

@@ -1,7 +1,8 @@
-"""Find files by the text inside them, without case: the index first, then each candidate's text.
+"""Find files by their names and the text inside them, without case: by an index of each.
 
 The background puts a blob's text into `blob_texts` and the index at once (`store_texts.py`), so
-there is nothing newer to scan. SQLite's index finds candidates that are checked against the text;
+there is nothing newer to scan; of names, SQLite scans those that its index does not know yet
+(`store_names.py`). SQLite's indexes find candidates that are checked against text or name;
 PostgreSQL rechecks its own.
 """
 
@@ -10,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentsight.server.access import Access
+from agentsight.server.attachments.store_names import INDEXED_TO
 from agentsight.server.db import Tx, sql
 from agentsight.server.db.conditions import Conditions
 from agentsight.server.db.trigrams import MIN_INDEXED_CHARS, ROW_MASK, fts_query, index_range
-from agentsight.server.ids import BlobId, ConversationPk
+from agentsight.server.ids import AttachmentId, BlobId, ConversationPk
 from agentsight.server.text import like_pattern
 
 # `strpos`, which no index serves: with LIKE, PostgreSQL might read the whole index for a few texts.
@@ -71,6 +73,39 @@ async def find_blobs(tx: Tx, access: Access, needle: str, limit: int) -> list[Bl
     return [BlobId(row[0]) for row in rows]
 
 
+async def find_named(tx: Tx, access: Access, needle: str, limit: int) -> list[AttachmentId]:
+    """Find files whose name holds the needle, deleted ones too, in no promised order."""
+    where = Conditions(access.agent_id)
+    postgresql, sqlite = _named_sql(where, access, needle, "SELECT a.id")
+    room = f" LIMIT {int(limit)}"  # see `find_blobs`
+    rows = await tx.rows(sql(f"{postgresql}{room}", sqlite=f"{sqlite}{room}"), *where.args)
+    return [AttachmentId(row[0]) for row in rows]
+
+
+def _named_sql(
+    where: Conditions, access: Access, needle: str, head: str, condition: str = ""
+) -> tuple[str, str]:
+    """Return the selections of the files whose name holds the needle, for both databases."""
+    folded = needle.casefold()
+    pattern = where.param(like_pattern(folded))
+    files = " FROM attachments a WHERE a.agent_id = $1"
+    named = f"{condition} AND a.filename_folded LIKE {pattern}::text ESCAPE '\\'"
+    scan = f"{head}{files}{named}"
+    if not is_indexed(needle):
+        return scan, scan
+    first, last = (where.param(row) for row in index_range(access.agent_id))
+    query = where.param(fts_query(folded))
+    unused = f" AND {query}::text IS NOT NULL AND {first}::bigint <= {last}::bigint"
+    sqlite = (
+        # CROSS JOIN keeps the planner from walking all files first.
+        f"{head} FROM filename_search s CROSS JOIN attachments a"
+        f" ON a.agent_id = $1 AND a.id = (s.rowid & {ROW_MASK})"
+        f" WHERE s.filename_search MATCH {query} AND s.rowid BETWEEN {first} AND {last}{named}"
+        f" UNION ALL {head}{files} AND a.id > {INDEXED_TO}{named}"
+    )
+    return f"{scan}{unused}", sqlite
+
+
 async def holding_blobs(
     tx: Tx, access: Access, blobs: Sequence[int], folded: str
 ) -> frozenset[BlobId]:
@@ -109,15 +144,12 @@ def conversations_sql(where: Conditions, access: Access, needle: str) -> tuple[s
 def _conversations_sql(
     where: Conditions, access: Access, needle: str, union: str
 ) -> tuple[str, str]:
-    postgresql, sqlite = _holding_sql(where, access, needle)
-    pattern = where.param(like_pattern(needle.casefold()))
-    live = (
-        "SELECT a.conversation_id FROM attachments a WHERE a.agent_id = $1"
-        " AND a.deleted_at IS NULL AND "
-    )
+    head, is_live = "SELECT a.conversation_id", " AND a.deleted_at IS NULL"
+    with_text = f"{head} FROM attachments a WHERE a.agent_id = $1{is_live} AND a.blob_id IN "
+    texts = _holding_sql(where, access, needle)
+    names = _named_sql(where, access, needle, head, is_live)
     # Texts first: with a common word and a limit, no name is looked at.
-    by_name = f" {union} {live}a.filename_folded LIKE {pattern}::text ESCAPE '\\'"
-    return (
-        f"{live}a.blob_id IN ({postgresql}){by_name}",
-        f"{live}a.blob_id IN ({sqlite}){by_name}",
+    postgresql, sqlite = (
+        f"{with_text}({text}) {union} {name}" for text, name in zip(texts, names, strict=True)
     )
+    return postgresql, sqlite

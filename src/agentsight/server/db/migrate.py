@@ -38,7 +38,7 @@ from agentsight.server.db.urls import DatabaseUrl
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-CURRENT_VERSION: Final = "0003"
+CURRENT_VERSION: Final = "0004"
 """The schema this code works with; a test holds it equal to the last migration."""
 FOLDER: Final = Path(__file__).parent
 ADVISORY_LOCK: Final = 0x6167_656E_7473_6967

@@ -5,7 +5,7 @@ CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO alembic_version (version_num) VALUES ('0003');
+INSERT INTO alembic_version (version_num) VALUES ('0004');
 
 -- Facts about this instance: its uid, and secrets made once when no setting gives them.
 CREATE TABLE instance_values (
@@ -345,6 +345,10 @@ CREATE INDEX attachments_by_time ON attachments (
 CREATE INDEX attachments_by_type
     ON attachments (agent_id, type, sent_at DESC, id DESC, deleted_at, conversation_id);
 CREATE INDEX attachments_deleted ON attachments (deleted_at) WHERE deleted_at IS NOT NULL;
+-- rowid = agent_id * 2^40 + attachment id. Contentless, as message_search is.
+CREATE VIRTUAL TABLE filename_search USING fts5 (
+    content, content = '', tokenize = 'trigram', detail = none
+);
 
 CREATE TABLE feedbacks (
     id integer PRIMARY KEY AUTOINCREMENT,

@@ -306,7 +306,7 @@ async def _remove_objects(parts: Parts, work: Work) -> bool:
     if parts.db.dialect != "sqlite":
         return await _move(parts, work.uid, "objects", "complete")
     rows = work.receipt.rows
-    is_indexed = rows.message_search or rows.blob_texts
+    is_indexed = rows.message_search or rows.blob_texts or rows.attachments
     return await _move(parts, work.uid, "objects", "index" if is_indexed else "scrub")
 
 

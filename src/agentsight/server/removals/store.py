@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentsight.server.access import Access
+from agentsight.server.attachments import store_names
 from agentsight.server.conversations.store import shift_counts
 from agentsight.server.db import Tx, sql
 from agentsight.server.ids import AgentId, BlobId, ConversationPk
@@ -193,6 +194,7 @@ async def remove_attachments(
 
     Their blobs are for `store_blobs.release` to judge, afterwards.
     """
+    await store_names.unindex(tx, access, ids)
     rows = await tx.rows(_DELETE_ATTACHMENTS, access.agent_id, list(ids))
     gone = sorted((GoneFile(*row) for row in rows), key=lambda file: file.attachment_id)
     await tx.execute_many(

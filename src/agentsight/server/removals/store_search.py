@@ -14,7 +14,7 @@ from agentsight.server.db import Sql, Tx, sql
 
 _PAGES: Final = 100
 """Of about 4 KB each: one unit takes some 15 ms."""
-_TABLES: Final = ("message_search", "attachment_search")
+_TABLES: Final = ("message_search", "attachment_search", "filename_search")
 _TOTAL_CHANGES = sql("SELECT 0", sqlite="SELECT total_changes()")
 
 
