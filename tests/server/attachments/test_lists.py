@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from agentsight.server.access import Access
-from agentsight.server.attachments import service_lists, store_lists
+from agentsight.server.attachments import service_lists, store_lists, store_names
 from agentsight.server.attachments.filters import DESCRIPTIONS, parse_filters
 from agentsight.server.problems import Problem
 from agentsight.server.web.paging import make_open_envelope, parse_page
@@ -139,6 +139,22 @@ async def test_every_text_against_every_needle(
         for name in ("text_contains", "contains", "filename_contains"):
             n_found += await compare(library, access, world, {name: needle}, 100)
     assert n_found > len(needles)
+
+
+async def test_names_are_indexed_in_strides(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stride a step until none is left; what is there is found before, between and after."""
+    monkeypatch.setattr(store_names, "_STRIDE", 2)
+    await index_all(library.parts)
+    access = await library.new_agent()
+    world = [plain("c", messages=[message(*({"filename": f"Straße {n}.pdf"} for n in range(5)))])]
+    await store(library.parts, access, world[0])
+    done = []
+    while not done or done[-1]:
+        assert await compare(library, access, world, {"filename_contains": "STRASSE"}, 2) == 5
+        done.append(await store_names.index_step(library.parts.db, 1))
+    assert done == ([2, 2, 1, 0] if library.parts.db.dialect == "sqlite" else [0])
 
 
 async def test_every_conversation_and_every_sender(library: Library) -> None:

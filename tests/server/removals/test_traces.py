@@ -110,6 +110,30 @@ async def test_no_byte_of_what_was_erased_is_left(sqlite_house: House, tmp_path:
     assert lost.json()["count"] == 0
 
 
+async def test_only_an_index_that_lost_something_is_rewritten(
+    sqlite_house: House, tmp_path: Path
+) -> None:
+    """A picture has a name and no text: its erasure leaves the larger indexes as they are."""
+    house, people = sqlite_house, await sqlite_house.people()
+    database = tmp_path / "agentsight.db"
+    for n in range(3):
+        await fill(people.alice, f"c{n}", b"%d" % n, text=f"words of {n}")
+        await index_all(house.parts)
+    made = await send(people.alice, "x", item("message", content="",
+        attachments=[file_of(b"x", f"{UNLIKE}.png")]))  # fmt: skip
+    await index_all(house.parts)
+    before = segments(database, "message_search")
+    assert before > 1
+    assert UNLIKE[:3] in terms(database, "filename_search")
+    (uid,) = (row["uid"] for row in links(made))
+    answer = await people.alice.writer.send("DELETE", f"/api/v1/attachments/{uid}/?erase=true")
+    assert (answer.status, answer.json()["state"]) == (200, "complete"), answer.body
+    assert UNLIKE[:3] not in terms(database, "filename_search")
+    assert traces(tmp_path, UNLIKE) == []
+    assert (segments(database, "filename_search"), segments(database, "message_search")) == (
+        1, before)  # fmt: skip
+
+
 async def test_a_text_that_waits_for_the_index_goes_too(
     sqlite_house: House, tmp_path: Path
 ) -> None:

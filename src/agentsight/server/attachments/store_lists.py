@@ -71,8 +71,8 @@ class Page(msgspec.Struct, frozen=True):
 
 async def page(tx: Tx, access: Access, filters: Filters, *, limit: int, offset: int) -> Page:
     """Read one page of a list, in its order; count all of it, where that is asked for and cheap."""
-    where = _where(access, filters)
-    is_narrow = await _narrow_by_name(tx, access, where, filters.filename_contains)
+    named = await _few_named(tx, access, filters.filename_contains)
+    where, is_narrow = _where(access, filters, named), named is not None
     walks: list[_Walked] = []
     if filters.text_contains is not None:
         walked = _Walked(filters.text_contains.casefold(), or_name=False)
@@ -121,9 +121,15 @@ def _listed(row: Sequence[Any]) -> ListedRow:
 # --- Conditions -----------------------------------------------------------------------------------
 
 
-def _where(access: Access, filters: Filters) -> Conditions:
+def _where(access: Access, filters: Filters, named: list[AttachmentId] | None) -> Conditions:
     where = Conditions(access.agent_id)
-    where.add("a.agent_id = $1")
+    # With `+`, SQLite looks files up by id where they are known, and does not walk all the agent's.
+    where.add("a.agent_id = $1", sqlite=f"{'' if named is None else '+'}a.agent_id = $1")
+    if named is not None:
+        where.add(f"a.id = ANY({where.param(named)}::bigint[])")
+    elif filters.filename_contains is not None:
+        pattern = where.param(like_pattern(filters.filename_contains.casefold()))
+        where.add(f"a.filename_folded LIKE {pattern}::text ESCAPE '\\'")
     if filters.include_deleted:
         # What an erasure is removing is not there any more for anybody.
         where.add(
@@ -267,18 +273,12 @@ async def _narrow(tx: Tx, access: Access, where: Conditions, walked: _Walked) ->
     return True
 
 
-async def _narrow_by_name(tx: Tx, access: Access, where: Conditions, needle: str | None) -> bool:
-    """Narrow a list to files whose name holds a text; True where they are few, and known by id."""
-    if needle is None:
-        return False
-    if store_search.is_indexed(needle):
-        named = await store_search.find_named(tx, access, needle, MAX_KNOWN + 1)
-        if len(named) <= MAX_KNOWN:
-            where.add(f"a.id = ANY({where.param(named)}::bigint[])")
-            return True
-    pattern = where.param(like_pattern(needle.casefold()))
-    where.add(f"a.filename_folded LIKE {pattern}::text ESCAPE '\\'")
-    return False
+async def _few_named(tx: Tx, access: Access, needle: str | None) -> list[AttachmentId] | None:
+    """Find the files whose name holds a text, where they are few enough to be named."""
+    if needle is None or not store_search.is_indexed(needle):
+        return None
+    named = await store_search.find_named(tx, access, needle, MAX_KNOWN + 1)
+    return named if len(named) <= MAX_KNOWN else None
 
 
 async def _walk(

@@ -56,7 +56,7 @@ async def index_step(db: Database, now_us: int) -> int:
     async def is_waiting(tx: Tx) -> bool:
         return bool(await tx.value(_IS_WAITING))
 
-    # Asked by reading: an idle server must not take the writer's lock every second.
+    # Asked by reading: an idle server must not take the writer's lock again and again.
     if db.dialect != "sqlite" or not await db.read(is_waiting):
         return 0
 

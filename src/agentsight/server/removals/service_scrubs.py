@@ -34,9 +34,9 @@ async def scrub_step(parts: Parts) -> int:
 
 async def _merge(tx: Tx, note: ScrubNote, now_us: int) -> None:
     if note.stage == "index":
-        await store_search.begin_merging(tx)
+        await store_search.begin_merging(tx, [store_search.TEXTS])
         await store_scrubs.set_stage(tx, note, "merging", now_us=now_us)
-    elif not await store_search.go_on_merging(tx):
+    elif not await store_search.go_on_merging(tx, [store_search.TEXTS]):
         await store_scrubs.set_stage(tx, note, "scrub", now_us=now_us)
 
 

@@ -7,7 +7,7 @@ process, by several at once, and again after a crash.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -305,8 +305,7 @@ async def _remove_objects(parts: Parts, work: Work) -> bool:
         return True
     if parts.db.dialect != "sqlite":
         return await _move(parts, work.uid, "objects", "complete")
-    rows = work.receipt.rows
-    is_indexed = rows.message_search or rows.blob_texts or rows.attachments
+    is_indexed = store_search.indexes_of(work.receipt.rows)
     return await _move(parts, work.uid, "objects", "index" if is_indexed else "scrub")
 
 
@@ -340,22 +339,31 @@ async def remove_object(parts: Parts, blob: GoingBlob, receipt_uid: str | None) 
 
 
 async def _merge(parts: Parts, work: Work) -> bool:
-    """Rewrite the search index, for all erasures that wait for it together."""
+    """Rewrite the search indexes that lost something, for all erasures that wait together."""
     del work
     now = parts.clock()
 
     async def unit(tx: Tx) -> None:
         merging = await store_receipts.in_stage(tx, "merging")
         if not merging:
-            await store_search.begin_merging(tx)
-            for uid in await store_receipts.in_stage(tx, "index"):
+            waiting = await store_receipts.in_stage(tx, "index")
+            await store_search.begin_merging(tx, await _indexes_of(tx, waiting))
+            for uid in waiting:
                 await _set_stage(tx, uid, "index", "merging", now)
-        elif not await store_search.go_on_merging(tx):
+        elif not await store_search.go_on_merging(tx, await _indexes_of(tx, merging)):
             for uid in merging:
                 await _set_stage(tx, uid, "merging", "scrub", now)
 
     await parts.db.write(unit)
     return True
+
+
+async def _indexes_of(tx: Tx, uids: Sequence[str]) -> list[str]:
+    """Name the indexes that some erasures have taken something out of."""
+    works = [await store_receipts.read_any(tx, uid) for uid in uids]
+    return sorted(
+        {table for work in works if work for table in store_search.indexes_of(work.receipt.rows)}
+    )
 
 
 async def _scrub(parts: Parts, work: Work) -> bool:

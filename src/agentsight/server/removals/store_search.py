@@ -8,13 +8,18 @@ done (sqlite.org/fts5.html, "The 'merge' Command"). PostgreSQL does this in its 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from agentsight.server.db import Sql, Tx, sql
+from agentsight.server.removals.model import Rows
 
 _PAGES: Final = 100
 """Of about 4 KB each: one unit takes some 15 ms."""
-_TABLES: Final = ("message_search", "attachment_search", "filename_search")
+MESSAGES: Final = "message_search"
+TEXTS: Final = "attachment_search"
+NAMES: Final = "filename_search"
+_TABLES: Final = (MESSAGES, TEXTS, NAMES)
 _TOTAL_CHANGES = sql("SELECT 0", sqlite="SELECT total_changes()")
 
 
@@ -22,19 +27,25 @@ def _merge(table: str, pages: int) -> Sql:
     return sql("SELECT 0", sqlite=f"INSERT INTO {table} ({table}, rank) VALUES ('merge', {pages})")
 
 
-_BEGIN = [_merge(table, -_PAGES) for table in _TABLES]
-_GO_ON = [_merge(table, _PAGES) for table in _TABLES]
+_BEGIN = {table: _merge(table, -_PAGES) for table in _TABLES}
+_GO_ON = {table: _merge(table, _PAGES) for table in _TABLES}
 
 
-async def begin_merging(tx: Tx) -> None:
-    """Put all segments in line to become one. No access: the index is everybody's."""
-    for statement in _BEGIN:
-        await tx.execute(statement)
+def indexes_of(rows: Rows) -> list[str]:
+    """Name the indexes that held what was removed: the others, which may be large, rest."""
+    held = ((MESSAGES, rows.message_search), (TEXTS, rows.blob_texts), (NAMES, rows.attachments))
+    return [table for table, n_rows in held if n_rows]
 
 
-async def go_on_merging(tx: Tx) -> bool:
+async def begin_merging(tx: Tx, tables: Iterable[str]) -> None:
+    """Put all segments of indexes in line to become one. No access: an index is everybody's."""
+    for table in tables:
+        await tx.execute(_BEGIN[table])
+
+
+async def go_on_merging(tx: Tx, tables: Iterable[str]) -> bool:
     """Merge some pages; False when there is nothing left to merge. No access: as above."""
-    for statement in _GO_ON:
+    for statement in (_GO_ON[table] for table in tables):
         before = await tx.value(_TOTAL_CHANGES)
         await tx.execute(statement)
         if await tx.value(_TOTAL_CHANGES) - before >= 2:
