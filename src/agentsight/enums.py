@@ -53,7 +53,7 @@ class AttachmentMode(Enum):
     FORM_DATA = "form_data"
 
 
-class Sender(str, Enum):  # noqa: UP042
+class Sender(str, Enum):  # noqa: UP042 - as the published client has it
     """Who speaks."""
 
     USER = "end_user"
@@ -85,7 +85,7 @@ class TokenHandlerType(Enum):
         return _named(cls, value, "token handler type")
 
 
-class Sentiment(str, Enum):  # noqa: UP042
+class Sentiment(str, Enum):  # noqa: UP042 - as the published client has it
     """What a feedback says."""
 
     POSITIVE = "positive"

@@ -94,7 +94,7 @@ def get_mime_type(source: str | bytes) -> str:
     """
     if isinstance(source, str):
         return _mime_type_of_name(source)
-    if isinstance(source, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(source, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] - callers are not typed
         return _mime_type_of_bytes(source)
     return OCTET_STREAM
 

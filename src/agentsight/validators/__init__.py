@@ -101,7 +101,7 @@ def validate_and_process_attachments_flexible(
     """
     if not attachments:
         raise InvalidAttachmentException("Attachments list cannot be empty")
-    if not isinstance(attachments, list):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(attachments, list):  # pyright: ignore[reportUnnecessaryIsInstance] - callers are not typed
         raise InvalidAttachmentException("Attachments must be provided as a list")
     if mode not in (AttachmentMode.BASE64, AttachmentMode.FORM_DATA):
         raise InvalidAttachmentException(f"Invalid mode: {mode}")
@@ -111,7 +111,7 @@ def validate_and_process_attachments_flexible(
         label = f"Attachment {i + 1}"
         if not isinstance(attachment, Mapping):
             raise InvalidAttachmentException(f"{label}: Must be a dictionary with required keys")
-        described: dict[str, Any] = dict(attachment)  # pyright: ignore[reportUnknownArgumentType]
+        described: dict[str, Any] = dict(attachment)  # pyright: ignore[reportUnknownArgumentType] - whatever callers pass
         processed.append(check(label, described))
     return processed
 

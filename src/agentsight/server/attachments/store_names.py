@@ -42,11 +42,12 @@ _MOVE_ON = sql(
     " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )
 # A contentless index finds what it is to forget by the very text that was indexed.
+# With `+`, SQLite looks the few up by id, and does not walk all of the agent's that are indexed.
 _UNINDEX = sql(
     "SELECT $1::bigint, $2::bigint[]",
     sqlite="INSERT INTO filename_search (filename_search, rowid, content)"
     f" SELECT 'delete', (agent_id << {ROWID_SHIFT}) | id, filename_folded FROM attachments"
-    f" WHERE agent_id = $1 AND id IN (SELECT value FROM json_each($2)) AND id <= {INDEXED_TO}",
+    f" WHERE +agent_id = $1 AND id IN (SELECT value FROM json_each($2)) AND +id <= {INDEXED_TO}",
 )
 
 

@@ -132,7 +132,7 @@ class PostgresqlDatabase:
                 except DatabaseUnavailable as exc:
                     if not may_be_tried_again(exc):
                         raise
-                await asyncio.sleep(BACKOFF_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311
+                await asyncio.sleep(BACKOFF_S * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - no secret
             return await self._write_once(unit)
 
     async def _write_once(self, unit: Unit[T]) -> T:

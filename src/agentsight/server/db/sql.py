@@ -100,7 +100,7 @@ def tokenize(text: str) -> Iterator[Token]:
             kind, end = "string", closing + len(match[0])
         elif kind == "op" and match[0] in "'\"":
             raise ValueError(f"{match[0]} has no end in SQL: {text!r}")
-        yield Token(kind, text[at:end])  # pyright: ignore[reportArgumentType]
+        yield Token(kind, text[at:end])  # pyright: ignore[reportArgumentType] - a group of `Kind`
         at = end
 
 
